@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * vfmig.h: save, move and restore the state of VFIO devices, live.
+ *
+ * The stream is QEMU's migration stream; the handlers are QEMU's
+ * SaveVMHandlers; the devices are whatever a VFIO interface reaches.
+ *
+ * Conventions, valid for every function here:
+ *  - The result is 0 (or a count) or a negative errno. `err`, always last and
+ *    always optional (NULL), then holds one line: what, where, what was
+ *    expected. Outputs are called ret_* and stay untouched on failure.
+ *  - Handles belong to one thread at a time unless a function says otherwise.
+ *  - *_new and *_open give ownership, *_free and *_close take it and take NULL.
+ *  - An fd parameter says "borrows" or "takes". Every fd made here is CLOEXEC.
+ *  - Option structs begin with their size: zero the struct, set `size` to
+ *    sizeof, then set what is wanted. A non-zero tail that this library does
+ *    not know is -EINVAL.
+ *  - The library never prints, never exits and never blocks signals.
+ */
+#ifndef VFMIG_H
+#define VFMIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The library is built with everything hidden but what is declared here. */
+#pragma GCC visibility push(default)
+
+#define VFMIG_VERSION_MAJOR 0
+#define VFMIG_VERSION_MINOR 1
+#define VFMIG_VERSION_PATCH 0
+
+/* "0.1.0": the version of the library that is running. Never NULL, not owned. */
+const char *vfmig_version(void);
+
+/* ------------------------------------------------------------------ errors */
+
+/* One failure. `code` is a negative errno (0: none); `message` is one line. */
+struct vfmig_error {
+	int code;
+	char message[508];
+};
+
+/* ---------------------------------------------------------------- devices */
+
+/*
+ * Device states, numbered as in Linux's enum vfio_device_mig_state (v2).
+ * A v1 device knows them as bits: STOP 000, RUNNING 001, STOP_COPY 010,
+ * PRE_COPY 011, RESUMING 100, ERROR 110; it has no P2P states.
+ */
+enum vfmig_state {
+	VFMIG_STATE_ERROR = 0,
+	VFMIG_STATE_STOP = 1,
+	VFMIG_STATE_RUNNING = 2,
+	VFMIG_STATE_STOP_COPY = 3,
+	VFMIG_STATE_RESUMING = 4,
+	VFMIG_STATE_RUNNING_P2P = 5,
+	VFMIG_STATE_PRE_COPY = 6,
+	VFMIG_STATE_PRE_COPY_P2P = 7,
+};
+
+/* "pre-copy" and so on; "unknown" for a number that is none. Not owned. */
+const char *vfmig_state_name(enum vfmig_state state);
+
+/* An open device: how it is reached and which migration interface it speaks. */
+struct vfmig_device;
+
+struct vfmig_device_options {
+	size_t size;
+	/* How long one request to a vfio-user server may take; 0: 30000. */
+	uint32_t timeout_ms;
+	/* "v1" or "v2"; NULL: v2 where the device has it, else v1. */
+	const char *interface;
+	/* v1 load: write a transaction that is larger than the data section in
+	 * pieces, as QEMU 7.2 does and the interface does not allow. */
+	bool split_transactions;
+	/* Kernel devices: by their "group" and a container, or by their own file
+	 * ("cdev") and an iommufd. NULL: by their own file where there is one. */
+	const char *access;
+};
+
+/*
+ * Opens `uri` and finds its migration interface. opts may be NULL.
+ *   vfio-user:/PATH    a vfio-user server's socket
+ *   pci:ADDRESS, mdev:UUID, sysfs:PATH, vfio:/dev/vfio/devices/NAME
+ *                      a kernel device. It has one owner, which this makes the
+ *                      caller: most are reset by their first opening, and by
+ *                      the closing of the last fd to them.
+ *   fd:N               a VFIO device's fd of this process (borrows: works on a
+ *                      copy of it); nothing is opened, bound or reset
+ *   fd-from:unix:PATH  connects to PATH and receives such an fd (SCM_RIGHTS)
+ * Apart from such a reset, opening does not change the device's state.
+ * -EOPNOTSUPP: the device has no migration interface; the message says what
+ * was looked for. -EINVAL: no such kind of URI. Else the cause, with what can
+ * be done about it.
+ */
+int vfmig_device_open(const char *uri, const struct vfmig_device_options *opts, struct vfmig_device **ret_device,
+		      struct vfmig_error *err);
+void vfmig_device_close(struct vfmig_device *device);
+
+/* The name used in messages: the URI it was opened by. Owned by device. */
+const char *vfmig_device_name(const struct vfmig_device *device);
+
+/* Asks the device (not a cache) for its state. */
+int vfmig_device_state(struct vfmig_device *device, enum vfmig_state *ret_state, struct vfmig_error *err);
+
+#define VFMIG_DMA_READ 1u
+#define VFMIG_DMA_WRITE 2u
+
+/*
+ * Lets the device reach [offset, offset + length) of `fd` (borrows; shared
+ * memory) at [iova, iova + length). Unmapped by vfmig_device_close.
+ */
+int vfmig_device_dma_map(struct vfmig_device *device, uint64_t iova, uint64_t length, int fd, uint64_t offset,
+			 uint32_t flags, struct vfmig_error *err);
+int vfmig_device_dma_unmap(struct vfmig_device *device, uint64_t iova, uint64_t length, struct vfmig_error *err);
+
+/*
+ * Lets the device signal `eventfds[count]` (borrowed until close or until a call
+ * that covers the same vectors; -1: none) for vectors start.. of interrupt
+ * `index` (VFIO_PCI_*_IRQ_INDEX). Remembered, and set again when a load has
+ * restored the config space.
+ */
+int vfmig_device_set_irqs(struct vfmig_device *device, uint32_t index, uint32_t start, uint32_t count,
+			  const int *eventfds, struct vfmig_error *err);
+
+/*
+ * What the config record holds besides the config space: the VMM's emulated
+ * interrupt state, which cannot be read from a device. `msix_table` has 16
+ * bytes a vector, `msix_pending` one bit a vector.
+ */
+struct vfmig_interrupts {
+	uint32_t intx_levels[4]; /* 0 or 1 */
+	uint8_t *msix_table;
+	uint8_t *msix_pending;
+	uint32_t msix_vectors;
+};
+
+struct vfmig_interrupt_ops {
+	size_t size;
+	/* Save: fill in. It comes as all zero and every vector masked. */
+	int (*get)(void *opaque, struct vfmig_interrupts *interrupts, struct vfmig_error *err);
+	/* Load, once the stream is verified and before the device starts. */
+	int (*set)(void *opaque, const struct vfmig_interrupts *interrupts, struct vfmig_error *err);
+};
+
+/*
+ * Without these a save writes masked vectors, and a load that finds any
+ * vector unmasked or level raised says so by its log and goes on. ops and
+ * opaque are borrowed until close.
+ */
+void vfmig_device_set_interrupt_ops(struct vfmig_device *device, const struct vfmig_interrupt_ops *ops, void *opaque);
+
+/* ------------------------------------------------------------------- links */
+
+/* Where a stream goes to or comes from. */
+struct vfmig_link;
+
+enum vfmig_direction { VFMIG_SAVE, VFMIG_LOAD };
+
+struct vfmig_link_options {
+	size_t size;
+	/* Connecting or waiting for a connection; 0: connect 10000, listen for ever. */
+	uint32_t timeout_ms;
+};
+
+/*
+ * Opens file:PATH, - (stdin or stdout), fd:N (takes), exec:COMMAND, unix:PATH,
+ * tcp:HOST:PORT or null:. Saving connects, loading listens and accepts one
+ * peer; both block until then. Afterwards the link never blocks.
+ * A file: being saved has its final name only when the save succeeded.
+ */
+int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struct vfmig_link_options *opts,
+		    struct vfmig_link **ret_link, struct vfmig_error *err);
+void vfmig_link_close(struct vfmig_link *link);
+
+/* ------------------------------------------------------------ participants */
+
+/*
+ * What takes part in a migration: a VFIO device, guest memory, or anything a
+ * VMM registers itself. The functions are QEMU's SaveVMHandlers plus the
+ * phases around the switch. A NULL function means "nothing to do", but what can
+ * be stopped or started needs undo, and save_setup goes with
+ * save_live_complete_precopy. Every call goes through the participants in the
+ * order they were added, undo and cleanup in the reverse one: add vCPUs first
+ * when saving, last when loading.
+ */
+struct vfmig_writer;
+
+struct vfmig_pending {
+	uint64_t precopy_bytes;   /* could be sent while running */
+	uint64_t stop_copy_bytes; /* can only be sent when stopped */
+	bool stop_copy_unknown;	  /* there is more of the latter, nobody knows how much */
+};
+
+enum vfmig_handler_result {
+	VFMIG_SECTION_DONE = 0, /* this section's body is complete */
+	VFMIG_ALL_DONE = 1,     /* so is it, and nothing was left to send */
+	VFMIG_SECTION_MORE = 2, /* call again, same section, once what was put is out */
+};
+
+/* The section that load_state is given. */
+struct vfmig_section {
+	char kind; /* 'S'tart, 'P'art, 'E'nd, 'F'ull */
+	uint32_t section_id;
+	uint32_t instance_id;
+	uint32_t version_id;
+	uint64_t body_offset; /* in the stream, of the body's first byte */
+	uint64_t offset;      /* in the stream, of data[0] of this call */
+};
+
+struct vfmig_participant_ops {
+	size_t size;
+
+	/* Save. Each is called with the section's header written and puts the
+	 * body; save_state writes the FULL section. They return an
+	 * enum vfmig_handler_result or -errno. A participant without save_state
+	 * has no FULL section; one without save_live_iterate is not iterated. */
+	int (*save_setup)(void *opaque, struct vfmig_writer *w, struct vfmig_error *err);
+	int (*save_live_pending)(void *opaque, bool exact, struct vfmig_pending *ret_pending, struct vfmig_error *err);
+	int (*save_live_iterate)(void *opaque, struct vfmig_writer *w, struct vfmig_error *err);
+	int (*save_live_complete_precopy)(void *opaque, struct vfmig_writer *w, struct vfmig_error *err);
+	int (*save_state)(void *opaque, struct vfmig_writer *w, struct vfmig_error *err);
+	/* After success, failure and cancel alike; `undo` has come before it
+	 * unless the save succeeded. */
+	void (*save_cleanup)(void *opaque);
+
+	/* Load. load_state gets what has arrived of a body so far, takes what it
+	 * can use (*ret_used) and returns 1 when the body is complete, 0 when it
+	 * wants more. Up to 64 KiB are gathered for one that takes nothing. */
+	int (*load_setup)(void *opaque, struct vfmig_error *err);
+	int (*load_state)(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
+			  size_t *ret_used, struct vfmig_error *err);
+	/* The whole stream has arrived and is intact: the last look before
+	 * anything is started. */
+	int (*load_complete)(void *opaque, struct vfmig_error *err);
+	void (*load_cleanup)(void *opaque);
+
+	/* The switch. Save: every participant's stop_prepare (vCPUs stop, devices
+	 * go to P2P), then every one's stop. Load: every start_prepare, then every
+	 * start. undo takes back whatever was done, at any time before success:
+	 * a saver's device to what it was, a loader's to one that holds nothing of
+	 * the load. undo reports what it could not do but always does the rest. */
+	int (*stop_prepare)(void *opaque, struct vfmig_error *err);
+	int (*stop)(void *opaque, struct vfmig_error *err);
+	int (*start_prepare)(void *opaque, struct vfmig_error *err);
+	int (*start)(void *opaque, struct vfmig_error *err);
+	int (*undo)(void *opaque, struct vfmig_error *err);
+};
+
+/* Put into a section's body, big-endian. They only queue and cannot fail. */
+void vfmig_put_u8(struct vfmig_writer *w, uint8_t v);
+void vfmig_put_be16(struct vfmig_writer *w, uint16_t v);
+void vfmig_put_be32(struct vfmig_writer *w, uint32_t v);
+void vfmig_put_be64(struct vfmig_writer *w, uint64_t v);
+/* Copies at most 64 KiB a call of a handler; more is -ENOBUFS at its end. */
+void vfmig_put_bytes(struct vfmig_writer *w, const void *data, size_t length);
+/* Sends from where it lies, at most once a call of a handler and as its last
+ * put: `data` must stay as it is until the handler is called again. */
+void vfmig_put_ref(struct vfmig_writer *w, const void *data, size_t length);
+
+/* ------------------------------------------------------- save and load */
+
+enum vfmig_phase {
+	VFMIG_PHASE_SETUP,
+	VFMIG_PHASE_PRECOPY,
+	VFMIG_PHASE_STOP_COPY, /* from the first stop_prepare */
+	VFMIG_PHASE_COMPLETING, /* end sent (save) or verified (load): waiting for the other side */
+	VFMIG_PHASE_DONE,
+	VFMIG_PHASE_FAILED,
+	VFMIG_PHASE_CANCELLED,
+};
+const char *vfmig_phase_name(enum vfmig_phase phase);
+
+/* What a migration has done so far. Bytes are of the stream unless said. */
+struct vfmig_status {
+	enum vfmig_phase phase;
+	uint64_t setup_bytes, precopy_bytes, stop_copy_bytes;
+	uint64_t total_bytes;
+	uint64_t rounds;                /* calls of save_live_iterate over all participants */
+	uint64_t pending_bytes;         /* last known */
+	uint64_t bandwidth_bytes_per_s; /* measured; 0: not yet */
+	uint64_t expected_downtime_ns;
+	uint64_t elapsed_ns;
+	uint64_t downtime_ns; /* save: first stop until done; load: see vfmig_load_status */
+	/* After failure. Save: every device was put back to what it was. Load: none
+	 * runs with anything of it (one without a reset may be stopped with a part). */
+	bool source_may_run;
+	bool digest_verified; /* load: the stream carried digests and they are right */
+};
+
+enum vfmig_log_level { VFMIG_LOG_WARNING, VFMIG_LOG_INFO, VFMIG_LOG_DEBUG };
+typedef void vfmig_log_fn(void *opaque, enum vfmig_log_level level, const char *line);
+
+struct vfmig_save_options {
+	size_t size;
+	const char *machine;        /* CONFIGURATION's machine name; NULL: pc-q35-7.2 */
+	uint64_t downtime_limit_ns; /* 0: 300 ms */
+	bool no_precopy;            /* stop first, then save everything */
+	/* A two-way link to something that only stores the stream: done when the
+	 * kernel has taken the last byte, whatever becomes of it then. */
+	bool no_return_path;
+	vfmig_log_fn *log;          /* may be NULL */
+	void *log_opaque;
+};
+
+struct vfmig_save;
+
+/* The link is borrowed and must outlive the save. */
+int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opts, struct vfmig_save **ret_save,
+		   struct vfmig_error *err);
+void vfmig_save_free(struct vfmig_save *save);
+
+/*
+ * Adds a device (borrowed) under its section id, QEMU's "0000:00:01.0/vfio".
+ * Only before the first step. -EEXIST: that id was added already.
+ */
+int vfmig_save_add_device(struct vfmig_save *save, struct vfmig_device *device, const char *id,
+			  struct vfmig_error *err);
+int vfmig_save_add_participant(struct vfmig_save *save, const struct vfmig_participant_ops *ops, void *opaque,
+			       const char *id, uint32_t instance_id, uint32_t version_id, struct vfmig_error *err);
+
+enum vfmig_step { VFMIG_STEP_AGAIN = 0, VFMIG_STEP_WAIT = 1, VFMIG_STEP_DONE = 2 };
+
+/*
+ * Does one piece of work: at most one transition, or one piece (<= 1 MiB) of
+ * one transaction. Never blocks on the link; a call to the device may take as
+ * long as the device takes. AGAIN: call again at once if you like. WAIT: call
+ * again when vfmig_save_wait says so. DONE: saved and, on a link that goes
+ * both ways, loaded by the other side. -errno: failed or cancelled, and
+ * already undone; vfmig_save_status tells whether the source may run.
+ */
+int vfmig_save_step(struct vfmig_save *save, struct vfmig_error *err);
+/* The fd and the poll(2) events to wait for after WAIT. The fd is borrowed. */
+int vfmig_save_wait(struct vfmig_save *save, short *ret_events);
+/* Steps until done, waiting with poll(2). */
+int vfmig_save_run(struct vfmig_save *save, struct vfmig_error *err);
+/* From any thread or signal handler: the next step (or the run, at once) ends
+ * with -ECANCELED. Once the other side may have the end of the stream, that
+ * leaves the source stopped (status.source_may_run is false). */
+void vfmig_save_cancel(struct vfmig_save *save);
+void vfmig_save_status(const struct vfmig_save *save, struct vfmig_status *ret_status);
+
+struct vfmig_load_options {
+	size_t size;
+	bool require_digest;  /* refuse a stream that is not vfmig's */
+	bool no_start;        /* leave the loaded device stopped */
+	bool no_verify_first; /* a file: do not read it once for checking before the device is touched */
+	vfmig_log_fn *log;
+	void *log_opaque;
+};
+
+struct vfmig_load;
+
+int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opts, struct vfmig_load **ret_load,
+		   struct vfmig_error *err);
+void vfmig_load_free(struct vfmig_load *load);
+/* id: as in vfmig_save_add_device, or NULL for the only VFIO device in the stream. */
+int vfmig_load_add_device(struct vfmig_load *load, struct vfmig_device *device, const char *id,
+			  struct vfmig_error *err);
+int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_participant_ops *ops, void *opaque,
+			       const char *id, uint32_t instance_id, struct vfmig_error *err);
+/* As for save. After a failure no device runs with anything of the load. */
+int vfmig_load_step(struct vfmig_load *load, struct vfmig_error *err);
+int vfmig_load_wait(struct vfmig_load *load, short *ret_events);
+int vfmig_load_run(struct vfmig_load *load, struct vfmig_error *err);
+void vfmig_load_cancel(struct vfmig_load *load);
+/* downtime_ns: from the arrival of the first END section to the start. */
+void vfmig_load_status(const struct vfmig_load *load, struct vfmig_status *ret_status);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""iommu.py: two real functions in one group of an emulated IOMMU, and why they do not open or migrate."""
+import os
+import subprocess
+
+import guest  # noqa: F401: finds tap
+from tap import contains, main, run_fails, run_ok, test
+
+PCI = '/sys/bus/pci/devices'
+
+
+def functions():
+    """The two network functions behind the bridge."""
+    found = []
+    for name in sorted(os.listdir(PCI)):
+        with open(f'{PCI}/{name}/class') as f:
+            if f.read().startswith('0x0200'):
+                found.append(name)
+    assert len(found) == 2, found
+    return found
+
+
+def put(path, text):
+    with open(path, 'w') as f:
+        f.write(text)
+
+
+def bind(function, driver):
+    if os.path.exists(f'{PCI}/{function}/driver'):
+        put(f'{PCI}/{function}/driver/unbind', function)
+    put(f'{PCI}/{function}/driver_override', driver)
+    put('/sys/bus/pci/drivers_probe', function)
+
+
+@test
+def driver_in_the_way(scratch):
+    first, _ = functions()
+    bind(first, 'e1000')
+    said = run_fails('probe', f'pci:{first}').err
+    contains(said, 'e1000')
+    contains(said, 'vfio-pci')
+
+
+@test
+def group_not_viable(scratch):
+    first, second = functions()
+    bind(first, 'vfio-pci')
+    bind(second, 'e1000')
+    said = run_fails('probe', f'pci:{first}').err
+    contains(said, 'not viable')
+    contains(said, second)
+
+
+@test
+def container_that_refuses(scratch):
+    """The emulated IOMMU does not remap interrupts, which VFIO takes for unsafe."""
+    for function in functions():
+        bind(function, 'vfio-pci')
+    said = run_fails('probe', f'pci:{functions()[0]}').err
+    contains(said, 'container refuses')
+    contains(said, 'allow_unsafe_interrupts')
+
+
+@test
+def no_migration_interface(scratch):
+    for function in functions():
+        bind(function, 'vfio-pci')
+    put('/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts', 'Y')
+    contains(run_ok('probe', f'pci:{functions()[0]}').out, 'migration')
+    contains(run_fails('save', f'pci:{functions()[0]}', '-o', 'null:').err, 'migration')
+
+
+subprocess.run(['modprobe', '-a', 'e1000', 'vfio-pci'], check=True)
+main()

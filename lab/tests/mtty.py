@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""mtty.py: the kernel's v2 sample device, by group, and by its own file where the kernel has iommufd."""
+import json
+import os
+import struct
+import sys
+
+import guest
+from tap import Skip, contains, equal, main, run, run_fails, run_ok, test
+
+VALUES = [0xa5, 0x3c]
+ACCESS = '--access=' + ('cdev' if os.environ.get('LAB_KERNEL') == 'iommufd' else 'group')
+
+
+def saved(scratch, *options):
+    """A stream of a device whose registers hold VALUES."""
+    stream = f'{scratch}/stream'
+    with guest.Mtty() as source:
+        source.registers(VALUES)
+        run_ok('save', ACCESS, source.uri, '-o', f'file:{stream}', *options)
+        equal(json.loads(run_ok('probe', ACCESS, '--json', source.uri).out)['migration']['state'], 'stopped')
+    return stream
+
+
+def loaded_registers(scratch, stream, uri):
+    """Of a device that a load has handed to another program."""
+    out = f'{scratch}/registers'
+    run_ok('load', ACCESS, uri, '-i', f'file:{stream}', f'--exec=python3 {__file__} registers {out}')
+    with open(out) as f:
+        return json.load(f)
+
+
+@test
+def probe_names_the_device_and_its_interface(scratch):
+    with guest.Mtty() as device:
+        got = json.loads(run_ok('probe', ACCESS, '--json', device.uri).out)
+        equal(got['migration']['interface'], 'v2')
+        contains(run_ok('probe', ACCESS, device.uri).out, 'v2')
+
+
+@test
+def save_and_load_with_precopy(scratch):
+    with guest.Mtty() as destination:
+        equal(loaded_registers(scratch, saved(scratch), destination.uri), VALUES)
+
+
+@test
+def save_and_load_without_precopy(scratch):
+    with guest.Mtty() as destination:
+        equal(loaded_registers(scratch, saved(scratch, '--no-precopy'), destination.uri), VALUES)
+
+
+@test
+def load_without_an_owner_is_refused(scratch):
+    stream = saved(scratch)
+    with guest.Mtty() as destination:
+        destination.registers([1, 2])
+        refused = run('load', ACCESS, destination.uri, '-i', f'file:{stream}')
+        equal(refused.code, 2)
+        contains(refused.err, '--discard')
+        equal(destination.registers(), [1, 2])
+
+
+@test
+def load_of_95_of_96_bytes_is_refused(scratch):
+    """The state of a QEMU stream, which nobody has a digest of, cut short inside whole framing."""
+    with guest.Mtty() as source, guest.Qemu(scratch, '10.0', [source]) as qemu:
+        qemu.save(f'{scratch}/whole')
+    with open(f'{scratch}/whole', 'rb') as f:
+        whole = f.read()
+    data = (0xffffffffef100004).to_bytes(8, 'big')
+    at = whole.rindex(data) + 8
+    size = int.from_bytes(whole[at:at + 8], 'big')
+    equal(size, 72)
+    with open(f'{scratch}/cut', 'wb') as f:
+        f.write(whole[:at] + (size - 1).to_bytes(8, 'big') + whole[at + 8:at + 8 + size - 1] + whole[at + 8 + size:])
+    with guest.Mtty() as destination:
+        said = run_fails('load', ACCESS, destination.uri, '-i', f'file:{scratch}/cut', '--discard').err
+        contains(said, 'Invalid argument')
+
+
+@test
+def dma_logging_starts_reports_and_stops(scratch):
+    """What vfmig will ask of a device; a kernel without iommufd has no iterator for the bitmap."""
+    if os.environ.get('LAB_KERNEL') != 'iommufd':
+        raise Skip('needs the kernel with iommufd')
+    ranges, bitmap = bytearray(struct.pack('QQ', 0, 1 << 20)), bytearray(32)
+    with guest.Mtty() as mdev:
+        device = guest.vfio.Device(mdev.uuid)
+        start = struct.pack('QIIQ', 4096, 1, 0, guest.vfio.address(ranges))
+        report = struct.pack('QQQQ', 0, 1 << 20, 4096, guest.vfio.address(bitmap))
+        device.feature(guest.vfio.SET | guest.vfio.LOGGING_START, start)
+        device.feature(guest.vfio.GET | guest.vfio.LOGGING_REPORT, report)
+        device.feature(guest.vfio.SET | guest.vfio.LOGGING_STOP)
+        device.close()
+    equal(bytes(bitmap), bytes(32))
+
+
+if sys.argv[1:2] == ['registers']:
+    fd = int(os.environ['VFMIG_DEVICE_FD'])
+    with open(sys.argv[2], 'w') as result:
+        json.dump(guest.scratch_registers(guest.vfio.Device(fd=fd)), result)
+else:
+    main()

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* device.h: struct vfmig_device, an access with the protocol that its device speaks. */
+#ifndef VFMIG_DEVICE_DEVICE_H
+#define VFMIG_DEVICE_DEVICE_H
+
+#include "device/access.h"
+#include "device/protocol.h"
+
+struct device_irqs; /* one remembered call of vfmig_device_set_irqs */
+
+struct vfmig_device {
+	struct access *access;
+	struct protocol *protocol;
+	struct access_device_info info;
+	struct device_irqs *irqs;
+	const struct vfmig_interrupt_ops *interrupt_ops; /* or NULL */
+	void *interrupt_opaque;
+};
+
+/*
+ * Makes a device of an access (takes it, also on failure). The way in for
+ * accesses that the library does not contain.
+ */
+int device_new(struct access *access, const struct vfmig_device_options *opts, struct vfmig_device **ret,
+	       struct vfmig_error *err);
+
+/*
+ * Opens what the URI names, whether it can migrate or not; the access has its
+ * name. -EINVAL: no such kind of URI. opts may be NULL.
+ */
+int device_open_access(const char *uri, const struct vfmig_device_options *opts, struct access **ret,
+		       struct vfmig_error *err);
+
+/*
+ * Would opening the URI make this process the kernel device's only owner? Then
+ * opening may reset it, and its state is lost with the last fd.
+ */
+bool device_uri_owns(const char *uri);
+
+/* Sets the remembered interrupts again. */
+int device_restore_irqs(struct vfmig_device *device, struct vfmig_error *err);
+
+#endif

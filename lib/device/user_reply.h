@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* user_reply.h: the two replies of a vfio-user server that need more than a look: VERSION and region info. */
+#ifndef VFMIG_DEVICE_USER_REPLY_H
+#define VFMIG_DEVICE_USER_REPLY_H
+
+#include "device/access.h"
+#include "uapi/vfio_user.h"
+
+/* What the two sides agreed on. */
+struct user_limits {
+	uint32_t max_data; /* bytes of data in one message */
+	uint32_t max_fds;
+};
+
+/* VERSION's body, the same both ways: takes from JSON text (with its NUL; length 0: none) the
+ * peer's limits, cut to ours. -EPROTO: not what VERSION may say. */
+int user_limits_parse(const char *json, size_t length, struct user_limits *ret, struct vfmig_error *err);
+/* Our own, as JSON text to be freed; NULL: no memory. */
+char *user_limits_format(void);
+
+/*
+ * A region's info out of a whole reply body: capabilities in any order and at
+ * any place, unknown ones skipped. `mappable`: an fd came with it; without one
+ * nothing can be mapped. On failure ret is to be cleared all the same.
+ */
+int user_region_parse(const uint8_t *body, size_t length, bool mappable, struct access_region_info *ret,
+		      struct vfmig_error *err);
+
+#endif

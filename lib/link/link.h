@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * link.h: where a stream goes to or comes from.
+ *
+ * Every implementation may assume: calls come from one thread at a time; a
+ * link is only written (save) or only read (load), but for the return path of
+ * a two-way link, which goes the other way on the same functions.
+ * Every implementation must guarantee: after open nothing blocks; short reads
+ * and writes are fine; -EAGAIN when nothing can be done now and then `wait_fd`
+ * is what to poll for; err says what failed without the link's name (the
+ * callers put it); SIGPIPE never comes.
+ */
+#ifndef VFMIG_LINK_LINK_H
+#define VFMIG_LINK_LINK_H
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/error.h"
+
+struct vfmig_link;
+
+struct link_ops {
+	const char *kind; /* "file", "unix", ... */
+	/* Bytes taken (> 0), -EAGAIN, or -errno (-EPIPE: the reader is gone). */
+	ssize_t (*writev)(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err);
+	/* Bytes (> 0), 0 at the end, -EAGAIN, or -errno. */
+	ssize_t (*read)(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
+	/* Saving only: everything has been written and is right. Makes it last:
+	 * flush, fsync, rename into place, wait for the command. May block. */
+	int (*finish)(struct vfmig_link *l, struct vfmig_error *err);
+	/* Without finish before it, a save leaves nothing behind. */
+	void (*close)(struct vfmig_link *l);
+};
+
+struct vfmig_link {
+	const struct link_ops *ops;
+	char name[256]; /* for messages: the URI */
+	int wait_fd;	/* to poll; -1: never has to be waited for (a file) */
+	bool two_way;	/* has a return path */
+	/* When the save has failed: certainly nobody has taken the stream and runs by it. */
+	bool taken_by_nobody;
+	/* A regular file being loaded: */
+	bool seekable;
+	uint64_t size;
+	int file_fd; /* for pread while seekable; else -1 */
+};
+
+ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err);
+ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
+int link_finish(struct vfmig_link *l, struct vfmig_error *err);
+
+/* Takes fd, which any kind of file may be; for tests and handed-over sockets. */
+int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struct vfmig_link **ret,
+		 struct vfmig_error *err);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* socket.h: connecting and accepting within a time; the only part of a link that blocks. */
+#ifndef VFMIG_LINK_SOCKET_H
+#define VFMIG_LINK_SOCKET_H
+
+#include <sys/socket.h>
+
+#include "base/error.h"
+
+#define SOCKET_CONNECT_MS 10000u
+
+#define SOCKET_NEVER UINT64_MAX
+uint64_t socket_deadline(uint32_t timeout_ms);
+/* Waits a moment; false when the deadline has passed. */
+bool socket_retry(uint64_t deadline_ns);
+
+/* fd or -errno; -ETIMEDOUT after the deadline. One attempt. */
+int socket_connect(const struct sockaddr *address, socklen_t length, uint64_t deadline_ns);
+/* Accepts one connection. fd or -errno; -ETIMEDOUT after the deadline. */
+int socket_accept(int listener, uint64_t deadline_ns, struct vfmig_error *err);
+
+#endif

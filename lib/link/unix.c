@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* unix.c: unix:PATH. Saving connects, loading listens and takes one connection. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "link/fd.h"
+#include "link/schemes.h"
+#include "link/socket.h"
+
+static int make_address(const char *path, struct sockaddr_un *ret, struct vfmig_error *err)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->sun_family = AF_UNIX;
+	if (strlen(path) >= sizeof(ret->sun_path))
+		return error_set(err, -ENAMETOOLONG, "the path has %zu bytes, a socket's has at most %zu", strlen(path),
+				 sizeof(ret->sun_path) - 1);
+	strcpy(ret->sun_path, path);
+	return 0;
+}
+
+/* The loading side may not have come so far yet: no socket, or nobody behind it. */
+static int unix_connect(const struct sockaddr_un *address, uint32_t timeout_ms, struct vfmig_error *err)
+{
+	uint64_t deadline_ns = socket_deadline(timeout_ms ? timeout_ms : SOCKET_CONNECT_MS);
+	for (;;) {
+		int fd = socket_connect((const struct sockaddr *)address, sizeof(*address), deadline_ns);
+		if (fd >= 0)
+			return fd;
+		bool may_come = fd == -ENOENT || fd == -ECONNREFUSED || fd == -EAGAIN;
+		if (!may_come || !socket_retry(deadline_ns))
+			return error_errno(err, fd, "connect");
+	}
+}
+
+/*
+ * Is a process behind this socket? Asked with a socket of another type: one that lives answers EPROTOTYPE
+ * and notices nothing, where a connection would be taken for the sender it waits for.
+ */
+static bool socket_is_stale(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	bool stale = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno == ECONNREFUSED;
+	close(fd);
+	return stale;
+}
+
+static int remove_stale(const struct sockaddr_un *address, struct vfmig_error *err)
+{
+	struct stat st;
+	if (lstat(address->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : error_errno(err, -errno, "stat");
+	if (!S_ISSOCK(st.st_mode))
+		return error_set(err, -EEXIST, "exists and is not a socket: it stays as it is");
+	if (!socket_is_stale(address))
+		return error_set(err, -EADDRINUSE, "another process listens there");
+	return unlink(address->sun_path) < 0 ? error_errno(err, -errno, "remove the stale socket") : 0;
+}
+
+static int unix_accept(const struct sockaddr_un *address, uint32_t timeout_ms, struct vfmig_error *err)
+{
+	int r = remove_stale(address, err);
+	if (r < 0)
+		return r;
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (listener < 0)
+		return error_errno(err, -errno, "socket");
+	if (bind(listener, (const struct sockaddr *)address, sizeof(*address)) < 0) {
+		r = error_errno(err, -errno, "bind");
+	} else {
+		if (listen(listener, 1) < 0)
+			r = error_errno(err, -errno, "listen");
+		else
+			r = socket_accept(listener, timeout_ms ? socket_deadline(timeout_ms) : SOCKET_NEVER, err);
+		unlink(address->sun_path);
+	}
+	close(listener);
+	return r;
+}
+
+int unix_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
+		   struct vfmig_error *err)
+{
+	struct sockaddr_un address;
+	int r = make_address(rest, &address, err);
+	if (r < 0)
+		return r;
+	r = direction == VFMIG_SAVE ? unix_connect(&address, timeout_ms, err) : unix_accept(&address, timeout_ms, err);
+	return r < 0 ? r : fd_link_new(r, true, "", direction, ret, err);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * handlers.h: the registry of what takes part in a migration, in the manner of
+ * QEMU's SaveVMHandlers, and the two participants that the library brings.
+ */
+#ifndef VFMIG_MIGRATE_HANDLERS_H
+#define VFMIG_MIGRATE_HANDLERS_H
+
+#include "device/device.h"
+#include "stream/description.h"
+
+struct log {
+	vfmig_log_fn *fn;
+	void *opaque;
+};
+void log_line(const struct log *log, enum vfmig_log_level level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+struct participant {
+	struct vfmig_participant_ops ops;
+	void *opaque;
+	char id[WIRE_ID_MAX + 1]; /* load: empty until known, for "the only VFIO device" */
+	uint32_t instance_id, version_id;
+	uint32_t section_id; /* save: given with its first section; 0: not yet */
+	const char *name;    /* for messages; owned by the participant's device */
+	bool adopted;	     /* load: its id was taken from the stream */
+	bool begun;	     /* setup was called: cleanup is owed, and undo unless it succeeds */
+
+	/* Only VFIO devices have these. */
+	const struct protocol *protocol;
+	void (*describe)(void *opaque, struct description_device *ret);
+	int (*verify)(void *opaque, const struct description_device *d, struct vfmig_error *err);
+	void (*undo_prepare)(void *opaque); /* to a P2P state, if there is one and it will run again */
+	void (*free)(void *opaque);
+};
+
+struct participants {
+	struct participant *list;
+	size_t count;
+	bool loading; /* which of the two cleanups is meant */
+};
+
+/* Appends one with ops copied; fails on a bad id (-EINVAL) or a second use of it (-EEXIST). */
+int participants_add(struct participants *p, const struct vfmig_participant_ops *ops, void *opaque, const char *id,
+		     uint32_t instance_id, uint32_t version_id, struct participant **ret, struct vfmig_error *err);
+void participants_clear(struct participants *p);
+
+/*
+ * Takes back what was begun, last first: every undo, then every cleanup. The
+ * first trouble is reported through *ret_trouble (one line, empty: none).
+ * Returns whether everything is as it was before.
+ */
+bool participants_undo(struct participants *p, struct vfmig_error *ret_trouble);
+void participants_cleanup(struct participants *p);
+
+/*
+ * A VFIO device as a participant. config: what takes part in the config record
+ * comes from the device's vfmig_interrupt_ops.
+ */
+int vfio_save_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_precopy,
+		  const struct log *log, struct vfmig_error *err);
+/* id NULL: taken from the stream's only VFIO device. */
+int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_start,
+		  const struct log *log, struct vfmig_error *err);
+/* While checking is on, load_state verifies and touches no device. Turning it off forgets what was counted. */
+void vfio_load_set_checking(struct participant *p, bool checking);
+/*
+ * Several devices may do DMA to each other while one is stopped and another is
+ * not, so a v2 device without the P2P states has to be the only one
+ * (linux/vfio.h; QEMU 8). v1 has no such states; QEMU 7.2 moves several all the same.
+ */
+int participants_check_p2p(const struct participants *p, struct vfmig_error *err);
+
+#endif

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * save.c: the save loop.
+ *
+ * Theory of operation. A save is a row of stages, each done in steps; a step
+ * first sends what is queued and, once the link has taken all of it, does one
+ * piece of the next work, so that nothing ever blocks on the link and nothing
+ * is put while an earlier piece still lies in a device's data section. The
+ * loop knows participants and a link; it does not know what a device is.
+ *
+ *   HEADER        header, CONFIGURATION; with a return path: open it, ping
+ *   SETUP         each participant: START section (save_setup)
+ *   ITERATE       each participant in turn: PART section (save_live_iterate)
+ *   DECIDE        after each round: does what is pending fit into the downtime
+ *                 limit at the measured bandwidth? Estimate first, exact then.
+ *   STOP_PREPARE  each participant   } from here on the downtime runs
+ *   STOP          each participant   }
+ *   COMPLETE      each participant: END section (save_live_complete_precopy)
+ *   STATE         each participant: FULL section (save_state)
+ *   FINISH        EOF, description, seal
+ *   CONFIRM       one-way link: made to last; two-way: wait for SHUT
+ *
+ * Until the first byte of FINISH is offered to the link the other side cannot
+ * have all of the state: a failure or cancel takes everything back and the
+ * source may run. After that only the other side's refusal does; a lost link
+ * leaves the source stopped, because the other side may be running.
+ */
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/options.h"
+#include "migrate/handlers.h"
+#include "migrate/return_path.h"
+#include "stream/writer.h"
+
+#define DEFAULT_MACHINE "pc-q35-7.2"
+#define DEFAULT_DOWNTIME_NS (300 * NS_PER_MS)
+#define BANDWIDTH_WINDOW_NS (100 * NS_PER_MS)
+#define RETURN_MESSAGES 16u /* read in one step */
+#define PING_VALUE 1u	    /* as QEMU's first ping */
+
+enum stage {
+	HEADER,
+	SETUP,
+	ITERATE,
+	DECIDE,
+	STOP_PREPARE,
+	STOP,
+	COMPLETE,
+	STATE,
+	FINISH,
+	CONFIRM,
+	DONE,
+};
+
+struct vfmig_save {
+	struct vfmig_link *link;
+	struct vfmig_writer *writer;
+	struct vfmig_save_options opts;
+	char machine[256];
+	struct log log;
+	struct participants participants;
+	struct description description;
+	struct return_path return_path;
+	bool return_path_open;
+
+	enum stage stage;
+	size_t at;	      /* the participant whose turn it is */
+	bool in_section;      /* its section's header is written */
+	bool body_done;	      /* ... and the body, but the footer has to wait for a flush */
+	int body_result;      /* what its handler said then */
+	uint64_t body_offset; /* of that section's body */
+	bool round_done;      /* every participant of this round had nothing left */
+	bool decide_exact;
+	uint32_t sections;	/* section ids that were given */
+	bool pending_unknown;	/* some participant cannot tell what is left */
+	uint64_t finish_offset; /* in the stream, of what only FINISH puts; 0: not there yet */
+	bool refused;		/* the other side said that it will not run */
+	short wait_events;
+	int failed; /* the errno it ended with */
+
+	_Atomic bool cancelled;
+	int cancel_fd; /* eventfd: wakes vfmig_save_run */
+
+	struct vfmig_status status;
+	uint64_t started_ns, stopped_ns, ended_ns;
+	uint64_t window_ns, window_bytes;
+};
+
+/* May the other side have all of the state? Then only its refusal lets the source run. */
+static bool end_sent(const struct vfmig_save *s)
+{
+	return s->finish_offset && writer_sent(s->writer) > s->finish_offset && !s->refused;
+}
+
+int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opts, struct vfmig_save **ret_save,
+		   struct vfmig_error *err)
+{
+	struct vfmig_save *s = calloc(1, sizeof(*s));
+	if (!s)
+		return error_errno(err, -ENOMEM, "save");
+	s->link = link;
+	s->cancel_fd = -1;
+	int r = options_read(&s->opts, sizeof(s->opts), opts, "save options", err);
+	const char *machine = s->opts.machine ? s->opts.machine : DEFAULT_MACHINE;
+	if (r == 0 && (strlen(machine) == 0 || strlen(machine) >= sizeof(s->machine)))
+		r = error_set(err, -EINVAL, "machine name of %zu bytes, expected 1 to %zu", strlen(machine),
+			      sizeof(s->machine) - 1);
+	if (r == 0)
+		r = writer_new(link, &s->writer, err);
+	if (r == 0 && (s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+		r = error_errno(err, -errno, "eventfd");
+	if (r < 0) {
+		vfmig_save_free(s);
+		return r;
+	}
+	strcpy(s->machine, machine);
+	s->return_path_open = link->two_way && !s->opts.no_return_path;
+	s->log = (struct log) { s->opts.log, s->opts.log_opaque };
+	if (s->opts.downtime_limit_ns == 0)
+		s->opts.downtime_limit_ns = DEFAULT_DOWNTIME_NS;
+	*ret_save = s;
+	return 0;
+}
+
+void vfmig_save_free(struct vfmig_save *save)
+{
+	if (!save)
+		return;
+	struct vfmig_error ignored;
+	if (save->stage != DONE && !save->failed && save->writer && !end_sent(save))
+		participants_undo(&save->participants, &ignored);
+	participants_cleanup(&save->participants);
+	participants_clear(&save->participants);
+	description_clear(&save->description);
+	writer_free(save->writer);
+	if (save->cancel_fd >= 0)
+		close(save->cancel_fd);
+	free(save);
+}
+
+static int check_add(const struct vfmig_save *save, const char *id, struct vfmig_error *err)
+{
+	if (!id[0])
+		return error_set(err, -EINVAL, "a section id of no bytes");
+	if (save->stage != HEADER)
+		return error_set(err, -EBUSY, "participants are added before the first step");
+	return 0;
+}
+
+int vfmig_save_add_device(struct vfmig_save *save, struct vfmig_device *device, const char *id, struct vfmig_error *err)
+{
+	int r = check_add(save, id, err);
+	return r < 0 ? r : vfio_save_add(&save->participants, device, id, save->opts.no_precopy, &save->log, err);
+}
+
+int vfmig_save_add_participant(struct vfmig_save *save, const struct vfmig_participant_ops *ops, void *opaque,
+			       const char *id, uint32_t instance_id, uint32_t version_id, struct vfmig_error *err)
+{
+	struct participant *added;
+	int r = check_add(save, id, err);
+	return r < 0 ? r : participants_add(&save->participants, ops, opaque, id, instance_id, version_id, &added, err);
+}
+
+/* ------------------------------------------------------------- the stages */
+
+static void enter(struct vfmig_save *s, enum stage stage)
+{
+	s->stage = stage;
+	s->at = 0;
+}
+
+/* The handler of the participant whose turn it is writes (more of) its section. */
+typedef int section_fn(void *opaque, struct vfmig_writer *w, struct vfmig_error *err);
+
+static int run_section(struct vfmig_save *s, char kind, section_fn *fn, struct vfmig_error *err)
+{
+	struct participant *p = &s->participants.list[s->at];
+	if (p->section_id == 0) /* the first section's is the mark, whoever's it is */
+		p->section_id = WIRE_VFMIG_SECTION_ID + s->sections++;
+	if (!s->in_section) {
+		writer_section_begin(s->writer, kind, p->section_id, p->id, p->instance_id, p->version_id);
+		s->body_offset = writer_offset(s->writer);
+		s->in_section = true;
+	}
+	int r = s->body_done ? s->body_result : fn(p->opaque, s->writer, err);
+	if (r < 0 || r == VFMIG_SECTION_MORE)
+		return r;
+	s->body_result = r;
+	s->body_done = writer_holds_ref(s->writer);
+	if (s->body_done)
+		return VFMIG_SECTION_MORE;
+	if (kind == 'F')
+		s->description.devices[s->at].full_bytes = writer_offset(s->writer) - s->body_offset;
+	writer_section_end(s->writer, p->section_id);
+	s->in_section = false;
+	return r;
+}
+
+static int do_header(struct vfmig_save *s, struct vfmig_error *err)
+{
+	int r = participants_check_p2p(&s->participants, err);
+	if (r < 0)
+		return r;
+	s->description.devices = calloc(s->participants.count + 1, sizeof(*s->description.devices));
+	if (!s->description.devices)
+		return error_errno(err, -ENOMEM, "description");
+	s->started_ns = s->window_ns = clock_now_ns();
+	writer_header(s->writer, s->machine);
+	if (s->return_path_open) {
+		uint8_t ping[4];
+		put_be32(ping, PING_VALUE);
+		writer_command(s->writer, WIRE_COMMAND_OPEN_RETURN_PATH, NULL, 0);
+		writer_command(s->writer, WIRE_COMMAND_PING, ping, sizeof(ping));
+	}
+	enter(s, SETUP);
+	return 0;
+}
+
+static int do_setup(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct participant *p = &s->participants.list[s->at];
+	int r = 0;
+	p->begun = true;
+	if (p->ops.save_setup)
+		r = run_section(s, 'S', p->ops.save_setup, err);
+	if (r < 0 || r == VFMIG_SECTION_MORE)
+		return r;
+	s->status.setup_bytes = writer_offset(s->writer);
+	if (++s->at < s->participants.count)
+		return 0;
+	enter(s, s->opts.no_precopy ? STOP_PREPARE : ITERATE);
+	s->status.phase = VFMIG_PHASE_PRECOPY;
+	s->round_done = true;
+	return 0;
+}
+
+static int do_iterate(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct participant *p = &s->participants.list[s->at];
+	if (p->ops.save_live_iterate) {
+		int r = run_section(s, 'P', p->ops.save_live_iterate, err);
+		if (r < 0 || r == VFMIG_SECTION_MORE)
+			return r;
+		s->status.rounds++;
+		if (r != VFMIG_ALL_DONE)
+			s->round_done = false;
+	}
+	if (++s->at == s->participants.count) {
+		enter(s, DECIDE);
+		s->decide_exact = false;
+	}
+	return 0;
+}
+
+/* Bytes that have to leave while the device is stopped, and how long that takes. */
+static int sum_pending(struct vfmig_save *s, bool exact, struct vfmig_error *err)
+{
+	uint64_t sum = 0;
+	s->pending_unknown = false;
+	for (size_t i = 0; i < s->participants.count; i++) {
+		const struct participant *p = &s->participants.list[i];
+		struct vfmig_pending pending = { 0 };
+		int r = p->ops.save_live_pending ? p->ops.save_live_pending(p->opaque, exact, &pending, err) : 0;
+		if (r < 0)
+			return r;
+		if (__builtin_add_overflow(sum, pending.precopy_bytes, &sum) ||
+		    __builtin_add_overflow(sum, pending.stop_copy_bytes, &sum))
+			return error_set(err, -EOVERFLOW, "%s: pending bytes add up to more than 2^64", p->name);
+		s->pending_unknown |= pending.stop_copy_unknown;
+	}
+	s->status.pending_bytes = sum;
+	uint64_t bandwidth = s->status.bandwidth_bytes_per_s;
+	double ns = bandwidth ? (double)sum / (double)bandwidth * (double)NS_PER_S : 0;
+	s->status.expected_downtime_ns = ns < (double)INT64_MAX ? (uint64_t)ns : INT64_MAX;
+	return 0;
+}
+
+static void measure_bandwidth(struct vfmig_save *s)
+{
+	uint64_t now = clock_now_ns(), bytes = writer_offset(s->writer);
+	if (now - s->window_ns < BANDWIDTH_WINDOW_NS)
+		return;
+	s->status.bandwidth_bytes_per_s =
+	    (uint64_t)((double)(bytes - s->window_bytes) / ((double)(now - s->window_ns) / (double)NS_PER_S));
+	s->window_ns = now;
+	s->window_bytes = bytes;
+}
+
+static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
+{
+	measure_bandwidth(s);
+	int r = sum_pending(s, s->decide_exact, err);
+	if (r < 0)
+		return r;
+	bool fits = s->status.pending_bytes == 0 ||
+		    (s->status.bandwidth_bytes_per_s && s->status.expected_downtime_ns <= s->opts.downtime_limit_ns);
+	fits = s->round_done || (fits && !s->pending_unknown);
+	if (fits && !s->decide_exact && !s->round_done) {
+		s->decide_exact = true;
+		return 0;
+	}
+	enter(s, fits ? STOP_PREPARE : ITERATE);
+	s->round_done = true;
+	return 0;
+}
+
+static int do_stop(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct participant *p = &s->participants.list[s->at];
+	int (*fn)(void *, struct vfmig_error *) = s->stage == STOP ? p->ops.stop : p->ops.stop_prepare;
+	if (s->stage == STOP_PREPARE && s->at == 0) {
+		s->stopped_ns = clock_now_ns();
+		s->status.precopy_bytes = writer_offset(s->writer) - s->status.setup_bytes;
+		s->status.phase = VFMIG_PHASE_STOP_COPY;
+	}
+	int r = fn ? fn(p->opaque, err) : 0;
+	if (r < 0)
+		return r;
+	if (++s->at == s->participants.count)
+		enter(s, s->stage == STOP ? COMPLETE : STOP);
+	return 0;
+}
+
+static int do_last_sections(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct participant *p = &s->participants.list[s->at];
+	bool state = s->stage == STATE;
+	section_fn *fn = state ? p->ops.save_state : p->ops.save_live_complete_precopy;
+	int r = fn ? run_section(s, state ? 'F' : 'E', fn, err) : 0;
+	if (r < 0 || r == VFMIG_SECTION_MORE)
+		return r;
+	if (++s->at == s->participants.count)
+		enter(s, state ? FINISH : STATE);
+	return 0;
+}
+
+static int do_finish(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct description *d = &s->description;
+	s->finish_offset = writer_offset(s->writer);
+	d->version = WIRE_VFMIG_DESCRIPTION_VERSION;
+	snprintf(d->machine, sizeof(d->machine), "%s", s->machine);
+	d->num_devices = s->participants.count;
+	for (size_t i = 0; i < s->participants.count; i++) {
+		const struct participant *p = &s->participants.list[i];
+		snprintf(d->devices[i].id, sizeof(d->devices[i].id), "%s", p->id);
+		d->devices[i].instance_id = p->instance_id;
+		if (p->describe)
+			p->describe(p->opaque, &d->devices[i]);
+	}
+	int r = writer_finish(s->writer, d, err);
+	if (r < 0)
+		return r;
+	s->status.stop_copy_bytes = writer_offset(s->writer) - s->status.setup_bytes - s->status.precopy_bytes;
+	s->status.phase = VFMIG_PHASE_COMPLETING;
+	enter(s, CONFIRM);
+	return 0;
+}
+
+/* The return path may speak at any time; 1: it said SHUT, loaded. */
+static int listen_return_path(struct vfmig_save *s, struct vfmig_error *err)
+{
+	for (unsigned n = 0;; n++) {
+		uint16_t type;
+		uint32_t value;
+		/* A side that floods this one with messages gets its turn again at the next step. */
+		int r = n < RETURN_MESSAGES ? return_path_read(&s->return_path, s->link, &type, &value, err) : -EAGAIN;
+		if (r == -EAGAIN)
+			return r;
+		if (r < 0)
+			return r;
+		if (r == 0)
+			return error_set(
+			    err, -ECONNRESET,
+			    "%s: the other side closed the connection before it said that the state is loaded",
+			    s->link->name);
+		if (type != WIRE_RETURN_SHUT)
+			continue;
+		if (value == 0 && s->stage == CONFIRM)
+			return 1;
+		s->refused = true;
+		return error_set(
+		    err, -ECONNABORTED,
+		    "%s: the other side refused the stream (return path SHUT %u); its own message says why",
+		    s->link->name, value);
+	}
+}
+
+static int do_confirm(struct vfmig_save *s, struct vfmig_error *err)
+{
+	int r;
+	if (s->return_path_open) {
+		s->wait_events = POLLIN;
+		r = listen_return_path(s, err);
+		if (r <= 0)
+			return r;
+	} else {
+		r = link_finish(s->link, err);
+		if (r < 0)
+			return r;
+	}
+	participants_cleanup(&s->participants);
+	s->ended_ns = clock_now_ns();
+	s->status.phase = VFMIG_PHASE_DONE;
+	enter(s, DONE);
+	return 0;
+}
+
+/* ---------------------------------------------------------------- driving */
+
+static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
+{
+	struct vfmig_error trouble = { 0 };
+	char cause[sizeof(trouble.message)] = "";
+	s->failed = code;
+	s->status.phase = atomic_load(&s->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED;
+	s->ended_ns = clock_now_ns();
+	if (err) {
+		err->code = code;
+		memcpy(cause, err->message, sizeof(cause));
+	}
+	s->refused |= s->link->taken_by_nobody;
+	if (end_sent(s)) {
+		participants_cleanup(&s->participants);
+		return error_set(err, code,
+				 "%s; the end of the stream was sent, so the other side may have the state: the source "
+				 "stays stopped",
+				 cause);
+	}
+	s->status.source_may_run = participants_undo(&s->participants, &trouble);
+	if (!s->status.source_may_run)
+		return error_set(err, code, "%s; %s", cause, trouble.message);
+	return code;
+}
+
+/* Sends what is queued. When the link broke, the other side may have said why before it went. */
+static int flush(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct vfmig_error other;
+	s->wait_events = s->return_path_open ? POLLOUT | POLLIN : POLLOUT;
+	int r = writer_flush(s->writer, err);
+	if (r == 0 || r == -EAGAIN)
+		return r;
+	if (s->return_path_open && listen_return_path(s, &other) == -ECONNABORTED) {
+		if (err)
+			*err = other;
+		return other.code;
+	}
+	return r;
+}
+
+static int work(struct vfmig_save *s, struct vfmig_error *err)
+{
+	switch (s->stage) {
+	case HEADER:
+		return do_header(s, err);
+	case SETUP:
+		return do_setup(s, err);
+	case ITERATE:
+		return do_iterate(s, err);
+	case DECIDE:
+		return do_decide(s, err);
+	case STOP_PREPARE:
+	case STOP:
+		return do_stop(s, err);
+	case COMPLETE:
+	case STATE:
+		return do_last_sections(s, err);
+	case FINISH:
+		return do_finish(s, err);
+	case CONFIRM: /* waits for the link: not here */
+	case DONE:
+		break;
+	}
+	return 0;
+}
+
+int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
+{
+	if (s->stage == DONE)
+		return VFMIG_STEP_DONE;
+	if (s->failed)
+		return error_set(err, s->failed, "the save has failed already");
+	if (s->stage == HEADER && s->participants.count == 0)
+		return error_set(err, -EINVAL, "nothing to save: no device was added");
+	if (err)
+		*err = (struct vfmig_error) { 0 };
+	int r = 0;
+	if (atomic_load(&s->cancelled))
+		r = error_set(err, -ECANCELED, "cancelled");
+	/* A refusal ends a save at once, not when the link has filled up or never again takes anything. */
+	if (r == 0 && s->return_path_open && s->stage != CONFIRM && (r = listen_return_path(s, err)) == -EAGAIN)
+		r = 0;
+	if (r == 0)
+		r = flush(s, err);
+	if (r == 0)
+		r = s->stage == CONFIRM ? do_confirm(s, err) : error_not_again(work(s, err));
+	s->status.total_bytes = writer_offset(s->writer);
+	if (r == -EAGAIN)
+		return VFMIG_STEP_WAIT;
+	if (r < 0)
+		return fail(s, r, err);
+	return s->stage == DONE ? VFMIG_STEP_DONE : VFMIG_STEP_AGAIN;
+}
+
+int vfmig_save_wait(struct vfmig_save *save, short *ret_events)
+{
+	*ret_events = save->wait_events;
+	return save->link->wait_fd;
+}
+
+int vfmig_save_run(struct vfmig_save *save, struct vfmig_error *err)
+{
+	for (;;) {
+		int r = vfmig_save_step(save, err);
+		if (r < 0 || r == VFMIG_STEP_DONE)
+			return r < 0 ? r : 0;
+		if (r == VFMIG_STEP_AGAIN)
+			continue;
+		struct pollfd fds[2] = { { .fd = -1 }, { .fd = save->cancel_fd, .events = POLLIN } };
+		fds[0].fd = vfmig_save_wait(save, &fds[0].events);
+		(void)poll(fds, 2, -1);
+	}
+}
+
+void vfmig_save_cancel(struct vfmig_save *save)
+{
+	uint64_t one = 1;
+	atomic_store(&save->cancelled, true);
+	(void)!write(save->cancel_fd, &one, sizeof(one));
+}
+
+void vfmig_save_status(const struct vfmig_save *save, struct vfmig_status *ret_status)
+{
+	uint64_t now = save->ended_ns ? save->ended_ns : clock_now_ns();
+	*ret_status = save->status;
+	if (save->started_ns)
+		ret_status->elapsed_ns = now - save->started_ns;
+	if (save->stopped_ns)
+		ret_status->downtime_ns = now - save->stopped_ns;
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * vfio_load.c: the load side of a VFIO device: QEMU's load handlers.
+ *
+ * Source: vfio_load_setup, vfio_load_state and vfio_load_cleanup of QEMU 5.2 to
+ * 7.2. Differences, all on purpose: what the stream announces is counted and
+ * never believed, transactions keep their size, the config record is held
+ * back until the whole stream is known to be intact, and a load that fails
+ * leaves nothing of itself: the device is reset or, without a reset, stopped.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "migrate/handlers.h"
+#include "migrate/vfio_config.h"
+#include "stream/vfio_packets.h"
+
+#define SECTION_VERSION 1u /* of QEMU 5.2 to 10.0 */
+
+struct vfio_load {
+	struct vfmig_device *device;
+	struct protocol *protocol;
+	const struct log *log;
+	bool no_start;
+	bool checking; /* verify only: the device is read, never written */
+
+	enum vfmig_state initial;
+	bool touched; /* it has left `initial` */
+	struct pci_config config;
+
+	/* What has come so far. */
+	struct vfio_parser parser;
+	struct config_record record;
+	bool has_config, has_end;
+	uint64_t data_bytes, data_packets;
+	XXH3_state_t *digest;
+};
+
+static int named(struct vfio_load *l, int code, const char *what, struct vfmig_error *err)
+{
+	return error_prefix(err, code, "%s: %s", vfmig_device_name(l->device), what);
+}
+
+static int set_state(struct vfio_load *l, enum vfmig_state state, struct vfmig_error *err)
+{
+	l->touched = true;
+	return l->protocol->ops->set_state(l->protocol, state, err);
+}
+
+static void forget(struct vfio_load *l)
+{
+	l->parser = (struct vfio_parser) { 0 };
+	l->record.length = 0;
+	l->has_config = l->has_end = false;
+	l->data_bytes = l->data_packets = 0;
+	XXH3_128bits_reset(l->digest);
+}
+
+static int load_setup(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	int r = l->protocol->ops->get_state(l->protocol, &l->initial, err);
+	if (r == 0 && l->initial != VFMIG_STATE_RUNNING && l->initial != VFMIG_STATE_STOP)
+		r = error_set(
+		    err, -EBUSY,
+		    "the device is in %s, expected running or stopped: another migration of it is under way or was "
+		    "left unfinished (a reset ends that)",
+		    vfmig_state_name(l->initial));
+	if (r == 0)
+		r = pci_config_read(l->device, &l->config, err);
+	if (r == 0) {
+		forget(l);
+		if (!l->checking)
+			r = set_state(l, VFMIG_STATE_RESUMING, err);
+	}
+	return r < 0 ? named(l, r, "setup", err) : 0;
+}
+
+static int take_data(struct vfio_load *l, const struct vfio_event *event, struct vfmig_error *err)
+{
+	XXH3_128bits_update(l->digest, event->data, event->length);
+	l->data_bytes += event->length;
+	return l->checking ? 0 : l->protocol->ops->write_piece(l->protocol, event->data, event->length, err);
+}
+
+/* Checked at once, so that a stranger's record stops the load; restored later. */
+static int take_config(struct vfio_load *l, const struct vfio_event *event, struct vfmig_error *err)
+{
+	if (l->has_config)
+		return error_set(err, -EBADMSG, "a second config record");
+	if (event->length > sizeof(l->record.bytes))
+		return error_set(err, -EBADMSG, "a config record of %zu bytes, at most %zu exist", event->length,
+				 sizeof(l->record.bytes));
+	memcpy(l->record.bytes, event->data, event->length);
+	l->record.length = event->length;
+	l->has_config = true;
+	return config_record_check(&l->record, &l->config, err);
+}
+
+static int take_event(struct vfio_load *l, const struct vfmig_section *section, const struct vfio_event *event,
+		      struct vfmig_error *err)
+{
+	bool data = event->kind == VFIO_EVENT_DATA_BEGIN || event->kind == VFIO_EVENT_DATA;
+	if (section->kind == 'F' ? data || event->kind == VFIO_EVENT_SETUP : event->kind == VFIO_EVENT_CONFIG)
+		return error_set(err, -EBADMSG, "this packet does not belong into a section of kind %s",
+				 section->kind == 'F' ? "FULL" : "START, PART or END");
+	switch (event->kind) {
+	case VFIO_EVENT_DATA_BEGIN:
+		if (l->has_config)
+			return error_set(err, -EBADMSG, "data after the config record, which ends a device's state");
+		if (event->size == 0)
+			return 0;
+		l->data_packets++;
+		return l->checking ? 0 : l->protocol->ops->write_begin(l->protocol, event->size, err);
+	case VFIO_EVENT_DATA:
+		return take_data(l, event, err);
+	case VFIO_EVENT_DATA_END:
+		return l->checking ? 0 : l->protocol->ops->write_end(l->protocol, err);
+	case VFIO_EVENT_CONFIG:
+		return take_config(l, event, err);
+	case VFIO_EVENT_SETUP:
+	case VFIO_EVENT_INIT_DATA_SENT:
+	case VFIO_EVENT_END:
+		return 0;
+	}
+	return 0;
+}
+
+static const char *phase_of(char kind)
+{
+	switch (kind) {
+	case 'S':
+		return "loading setup";
+	case 'P':
+		return "loading pre-copy data";
+	case 'E':
+		return "loading stop-and-copy data";
+	default:
+		return "loading config space";
+	}
+}
+
+static int load_state(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
+		      size_t *ret_used, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	size_t used = 0;
+	if (section->version_id != SECTION_VERSION)
+		return named(l,
+			     error_set(err, -EBADMSG, "offset 0x%llx: section of version %u, expected %u",
+				       (unsigned long long)section->body_offset, section->version_id, SECTION_VERSION),
+			     phase_of(section->kind), err);
+	for (;;) {
+		struct vfio_event event;
+		size_t n;
+		uint64_t offset = section->offset + used;
+		int r = vfio_parser_next(&l->parser, offset, data + used, length - used, &n, &event, err);
+		if (r == 0)
+			break;
+		if (r > 0) {
+			used += n;
+			int e = take_event(l, section, &event, err);
+			if (e < 0)
+				r = error_prefix(err, e, "offset 0x%llx", (unsigned long long)event.offset);
+		}
+		if (r < 0)
+			return named(l, r, phase_of(section->kind), err);
+		if (event.kind == VFIO_EVENT_END || event.kind == VFIO_EVENT_INIT_DATA_SENT) {
+			l->has_end |= section->kind == 'E';
+			*ret_used = used;
+			return 1;
+		}
+	}
+	*ret_used = used;
+	return 0;
+}
+
+/* Against what the saver counted and digested. */
+static int verify(void *opaque, const struct description_device *d, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	char hex[DIGEST_HEX];
+	XXH128_hash_t hash = XXH3_128bits_digest(l->digest);
+	description_hex(hash.high64, hash.low64, hex);
+	int r = 0;
+	if (d->data_bytes != l->data_bytes || d->data_packets != l->data_packets)
+		r = error_set(err, -EBADMSG,
+			      "%llu bytes of data in %llu packets arrived, the stream was written with %llu in %llu",
+			      (unsigned long long)l->data_bytes, (unsigned long long)l->data_packets,
+			      (unsigned long long)d->data_bytes, (unsigned long long)d->data_packets);
+	else if (strcmp(hex, d->data_digest) != 0)
+		r = error_set(err, -EBADMSG, "the data's digest is %s, the stream was written with %s", hex,
+			      d->data_digest);
+	else if (d->config_bytes != l->record.length)
+		r = error_set(err, -EBADMSG, "a config record of %zu bytes arrived, the stream was written with %llu",
+			      l->record.length, (unsigned long long)d->config_bytes);
+	return r < 0 ? named(l, r, "verifying", err) : 0;
+}
+
+/* Nothing is missing: only now the config space is written. */
+static int load_complete(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	int r = 0;
+	if (!l->has_end)
+		r = error_set(err, -EBADMSG, "the stream has no END section of this device: its state is incomplete");
+	else if (l->config.size > 0 && !l->has_config)
+		r = error_set(err, -EBADMSG, "the stream has no config record of this device");
+	if (r == 0 && !l->checking)
+		r = config_record_restore(l->device, &l->record, l->log->fn, l->log->opaque, err);
+	return r < 0 ? named(l, r, "completing", err) : 0;
+}
+
+static int start_prepare(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	if (!l->protocol->has_p2p || l->no_start)
+		return 0;
+	int r = set_state(l, VFMIG_STATE_RUNNING_P2P, err);
+	return r < 0 ? named(l, r, "starting", err) : 0;
+}
+
+/* A driver says here that what it was given is incomplete or does not fit. */
+static int start(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	int r = set_state(l, l->no_start ? VFMIG_STATE_STOP : VFMIG_STATE_RUNNING, err);
+	return r < 0 ? named(l, r, l->no_start ? "ending the load" : "starting", err) : 0;
+}
+
+/*
+ * The device must hold nothing of the load. A reset does that and ends in
+ * running, fresh; without one it is stopped and stays so.
+ */
+static int undo(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	struct vfmig_error first, second;
+	enum vfmig_state now;
+	if (!l->touched)
+		return 0;
+	int r = access_reset(l->device->access, &first);
+	if (r == 0)
+		r = l->protocol->ops->get_state(l->protocol, &now, &first);
+	if (r == 0 && now != VFMIG_STATE_RUNNING && now != VFMIG_STATE_STOP)
+		r = error_set(&first, -EIO, "it is in %s after a reset", vfmig_state_name(now));
+	if (r == 0 && l->initial == VFMIG_STATE_STOP && now != VFMIG_STATE_STOP)
+		r = set_state(l, VFMIG_STATE_STOP, &first);
+	if (r == 0)
+		return 0;
+	if (l->protocol->ops->get_state(l->protocol, &now, &second) == 0 &&
+	    (now == VFMIG_STATE_STOP || set_state(l, VFMIG_STATE_STOP, &second) == 0)) {
+		log_line(l->log, VFMIG_LOG_WARNING,
+			 "%s: not reset (%s): stopped, with part of the load in it; reset it before use",
+			 vfmig_device_name(l->device), first.message);
+		return 0;
+	}
+	return error_set(err, r, "%s: neither reset (%s) nor stopped (%s)", vfmig_device_name(l->device), first.message,
+			 second.message);
+}
+
+static void vfio_load_free(void *opaque)
+{
+	struct vfio_load *l = opaque;
+	XXH3_freeState(l->digest);
+	free(l);
+}
+
+static const struct vfmig_participant_ops vfio_load_ops = {
+	.size = sizeof(vfio_load_ops),
+	.load_setup = load_setup,
+	.load_state = load_state,
+	.load_complete = load_complete,
+	.start_prepare = start_prepare,
+	.start = start,
+	.undo = undo,
+};
+
+void vfio_load_set_checking(struct participant *p, bool checking)
+{
+	struct vfio_load *l = p->opaque;
+	l->checking = checking;
+	forget(l);
+}
+
+int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_start,
+		  const struct log *log, struct vfmig_error *err)
+{
+	struct participant *added;
+	struct vfio_load *l = calloc(1, sizeof(*l));
+	if (l)
+		l->digest = XXH3_createState();
+	if (!l || !l->digest) {
+		free(l);
+		return error_errno(err, -ENOMEM, "device");
+	}
+	l->device = device;
+	l->protocol = device->protocol;
+	l->log = log;
+	l->no_start = no_start;
+	forget(l);
+	int r = participants_add(p, &vfio_load_ops, l, id ? id : "", 0, 1, &added, err);
+	if (r < 0) {
+		vfio_load_free(l);
+		return r;
+	}
+	added->name = vfmig_device_name(device);
+	added->protocol = device->protocol;
+	added->verify = verify;
+	added->free = vfio_load_free;
+	return 0;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * vfio_save.c: the save side of a VFIO device: QEMU's SaveVMHandlers.
+ *
+ * Source: QEMU 5.2, "VFIO: add save state functions to SaveVMHandlers" and the
+ * changes around it, up to 7.2. What each handler puts:
+ *
+ *   save_setup                  SETUP_STATE END_OF_STATE
+ *   save_live_iterate           DATA_STATE size data END_OF_STATE, one transaction
+ *   save_live_complete_precopy  {DATA_STATE size data}... END_OF_STATE
+ *   save_state                  CONFIG_STATE record END_OF_STATE
+ *
+ * A transaction is put piece by piece, each from where it lies; a handler that
+ * has more says VFMIG_SECTION_MORE and is called again when the piece is out.
+ * The transaction is acknowledged (v1: by reading pending_bytes) only after that.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "migrate/handlers.h"
+#include "migrate/vfio_config.h"
+
+struct vfio_save {
+	struct vfmig_device *device;
+	struct protocol *protocol;
+	const struct log *log;
+	bool no_precopy;
+	enum vfmig_state initial; /* what undo goes back to */
+
+	bool in_chunk; /* a transaction is being put */
+
+	struct pci_config config;
+	struct config_record record;
+	uint64_t data_bytes, data_packets;
+	XXH3_state_t *digest;
+};
+
+static int named(struct vfio_save *s, int code, const char *phase, struct vfmig_error *err)
+{
+	return error_prefix(err, code, "%s: %s", vfmig_device_name(s->device), phase);
+}
+
+static int set_state(struct vfio_save *s, enum vfmig_state state, struct vfmig_error *err)
+{
+	return s->protocol->ops->set_state(s->protocol, state, err);
+}
+
+/* Running to pre-copy. A device that is stopped already is saved as it stands. */
+static int save_setup(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	int r = s->protocol->ops->get_state(s->protocol, &s->initial, err);
+	if (r == 0 && s->initial != VFMIG_STATE_RUNNING && s->initial != VFMIG_STATE_STOP) {
+		r = error_set(
+		    err, -EBUSY,
+		    "the device is in %s, expected running or stopped: another migration of it is under way or was "
+		    "left unfinished (a reset ends that)",
+		    vfmig_state_name(s->initial));
+		s->initial = VFMIG_STATE_ERROR; /* nothing of ours to undo */
+	}
+	if (r == 0)
+		r = pci_config_read(s->device, &s->config, err);
+	if (r == 0 && s->initial == VFMIG_STATE_RUNNING && !s->no_precopy && s->protocol->has_precopy)
+		r = set_state(s, VFMIG_STATE_PRE_COPY, err);
+	if (r < 0)
+		return named(s, r, "setup", err);
+	vfmig_put_be64(w, WIRE_VFIO_SETUP_STATE);
+	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
+	return VFMIG_SECTION_DONE;
+}
+
+static bool in_precopy(const struct vfio_save *s)
+{
+	return s->protocol->state == VFMIG_STATE_PRE_COPY || s->protocol->state == VFMIG_STATE_PRE_COPY_P2P;
+}
+
+static int save_live_pending(void *opaque, bool exact, struct vfmig_pending *ret, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	int r = s->protocol->ops->pending(s->protocol, exact, ret, err);
+	return r < 0 ? named(s, r, "pre-copy", err) : 0;
+}
+
+/* Begins a DATA_STATE packet of the next transaction's size; in_chunk stays false when there is none. */
+static int begin_chunk(struct vfio_save *s, struct vfmig_writer *w, struct vfmig_error *err)
+{
+	uint64_t size;
+	int r = s->protocol->ops->read_begin(s->protocol, &size, err);
+	if (r < 0 || size == 0)
+		return r;
+	vfmig_put_be64(w, WIRE_VFIO_DATA_STATE);
+	vfmig_put_be64(w, size);
+	s->in_chunk = true;
+	s->data_packets++;
+	return 0;
+}
+
+/* Puts the next piece; in_chunk is false once there was none left. */
+static int put_piece(struct vfio_save *s, struct vfmig_writer *w, struct vfmig_error *err)
+{
+	const void *data;
+	size_t length;
+	int r = s->protocol->ops->read_piece(s->protocol, &data, &length, err);
+	if (r < 0)
+		return r;
+	if (length == 0) {
+		s->in_chunk = false;
+		return 0;
+	}
+	XXH3_128bits_update(s->digest, data, length);
+	s->data_bytes += length;
+	vfmig_put_ref(w, data, length);
+	return 0;
+}
+
+/* One transaction, or with nothing to give (v1: a packet of size 0 and) "done". */
+static int save_live_iterate(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	int r = 0;
+	if (!s->in_chunk && in_precopy(s))
+		r = begin_chunk(s, w, err);
+	if (r == 0 && !s->in_chunk) {
+		if (s->protocol->empty_packet) {
+			vfmig_put_be64(w, WIRE_VFIO_DATA_STATE);
+			vfmig_put_be64(w, 0);
+		}
+		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
+		return VFMIG_ALL_DONE;
+	}
+	if (r == 0)
+		r = put_piece(s, w, err);
+	if (r < 0)
+		return named(s, r, "pre-copy", err);
+	if (s->in_chunk)
+		return VFMIG_SECTION_MORE;
+	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
+	return VFMIG_SECTION_DONE;
+}
+
+/* To the P2P state where there is one: from here on no device starts DMA to another. */
+static int stop_prepare(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	if (!s->protocol->has_p2p || s->initial != VFMIG_STATE_RUNNING)
+		return 0;
+	int r = set_state(s, in_precopy(s) ? VFMIG_STATE_PRE_COPY_P2P : VFMIG_STATE_RUNNING_P2P, err);
+	return r < 0 ? named(s, r, "stop", err) : 0;
+}
+
+/* RUNNING cleared: from here on the device does nothing but give its state. */
+static int stop(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	int r = set_state(s, VFMIG_STATE_STOP_COPY, err);
+	return r < 0 ? named(s, r, "stop", err) : 0;
+}
+
+/* Everything that is left, to the end of the state; then SAVING cleared. */
+static int save_live_complete_precopy(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	int r = s->in_chunk ? 0 : begin_chunk(s, w, err);
+	if (r == 0 && !s->in_chunk) {
+		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
+		r = set_state(s, VFMIG_STATE_STOP, err);
+		return r < 0 ? named(s, r, "stop-and-copy", err) : VFMIG_SECTION_DONE;
+	}
+	if (r == 0)
+		r = put_piece(s, w, err);
+	return r < 0 ? named(s, r, "stop-and-copy", err) : VFMIG_SECTION_MORE;
+}
+
+static int save_state(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	int r = pci_config_read(s->device, &s->config, err);
+	if (r == 0)
+		r = config_record_make(s->device, &s->config, &s->record, err);
+	if (r < 0)
+		return named(s, r, "saving config space", err);
+	if (!s->device->interrupt_ops)
+		log_line(s->log, VFMIG_LOG_INFO,
+			 "%s: no VMM gives its interrupt state: INTx levels are saved as 0, %u MSI-X vectors as masked",
+			 vfmig_device_name(s->device), pci_msix_vectors(s->config.bytes, s->config.size));
+	vfmig_put_be64(w, WIRE_VFIO_CONFIG_STATE);
+	vfmig_put_bytes(w, s->record.bytes, s->record.length);
+	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
+	return VFMIG_SECTION_DONE;
+}
+
+/* In error only a reset helps, and it costs the state: that is said, and counts as not being as before. */
+static int undo_by_reset(struct vfio_save *s, struct vfmig_error *err)
+{
+	struct vfmig_error why;
+	enum vfmig_state now;
+	int r = access_reset(s->device->access, &why);
+	if (r == 0)
+		r = s->protocol->ops->get_state(s->protocol, &now, &why);
+	if (r < 0)
+		return error_set(err, r, "%s: the device is in error and could not be reset: %s",
+				 vfmig_device_name(s->device), why.message);
+	return error_set(err, -EIO, "%s: the device went into error and was reset: it is %s, its state is lost",
+			 vfmig_device_name(s->device), vfmig_state_name(now));
+}
+
+/* Back to what the device was; where it refuses that, stopped, with its state in it. */
+static int undo(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	struct vfmig_error why, ignored;
+	enum vfmig_state now;
+	int r = s->protocol->ops->get_state(s->protocol, &now, &why);
+	/* Nothing was begun: nothing to take back, but it may not run all the same. */
+	if (s->initial == VFMIG_STATE_ERROR && r == 0 && now == VFMIG_STATE_ERROR)
+		r = error_set(&why, -EIO, "only a reset ends an error");
+	if (s->initial == VFMIG_STATE_ERROR)
+		return r < 0 ? error_set(err, r, "%s: %s", vfmig_device_name(s->device), why.message) : 0;
+	if (r == 0 && now != VFMIG_STATE_ERROR)
+		r = set_state(s, s->initial, &why);
+	if (s->protocol->state == VFMIG_STATE_ERROR)
+		return undo_by_reset(s, err);
+	if (r == 0)
+		return 0;
+	if (r != -ENOTCONN && r != -ETIMEDOUT)
+		(void)set_state(s, VFMIG_STATE_STOP, &ignored);
+	return error_set(err, r, "%s: not put back to %s, it is %s: %s", vfmig_device_name(s->device),
+			 vfmig_state_name(s->initial), vfmig_state_name(s->protocol->state), why.message);
+}
+
+static void undo_prepare(void *opaque)
+{
+	struct vfio_save *s = opaque;
+	struct vfmig_error ignored; /* undo will meet the same again, and report it */
+	enum vfmig_state now = s->protocol->state;
+	if (s->protocol->has_p2p && s->initial == VFMIG_STATE_RUNNING && now != VFMIG_STATE_RUNNING &&
+	    now != VFMIG_STATE_PRE_COPY && now != VFMIG_STATE_ERROR)
+		(void)set_state(s, VFMIG_STATE_RUNNING_P2P, &ignored);
+}
+
+static void save_cleanup(void *opaque)
+{
+	struct vfio_save *s = opaque;
+	s->in_chunk = false;
+}
+
+static void describe(void *opaque, struct description_device *ret)
+{
+	struct vfio_save *s = opaque;
+	ret->has_identity = s->config.size > 0;
+	if (ret->has_identity)
+		config_identity(&s->config, &ret->identity);
+	ret->data_bytes = s->data_bytes;
+	ret->data_packets = s->data_packets;
+	ret->config_bytes = s->record.length;
+	XXH128_hash_t hash = XXH3_128bits_digest(s->digest);
+	description_hex(hash.high64, hash.low64, ret->data_digest);
+}
+
+static void vfio_save_free(void *opaque)
+{
+	struct vfio_save *s = opaque;
+	XXH3_freeState(s->digest);
+	free(s);
+}
+
+int vfio_save_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_precopy,
+		  const struct log *log, struct vfmig_error *err)
+{
+	static const struct vfmig_participant_ops ops = {
+		.size = sizeof(ops),
+		.save_setup = save_setup,
+		.save_live_pending = save_live_pending,
+		.save_live_iterate = save_live_iterate,
+		.save_live_complete_precopy = save_live_complete_precopy,
+		.save_state = save_state,
+		.save_cleanup = save_cleanup,
+		.stop_prepare = stop_prepare,
+		.stop = stop,
+		.undo = undo,
+	};
+	struct participant *added;
+	struct vfio_save *s = calloc(1, sizeof(*s));
+	if (s)
+		s->digest = XXH3_createState();
+	if (!s || !s->digest) {
+		free(s);
+		return error_errno(err, -ENOMEM, "device");
+	}
+	XXH3_128bits_reset(s->digest);
+	s->device = device;
+	s->protocol = device->protocol;
+	s->log = log;
+	s->no_precopy = no_precopy;
+	s->initial = VFMIG_STATE_ERROR;
+	int r = participants_add(p, &ops, s, id, 0, 1, &added, err);
+	if (r < 0) {
+		vfio_save_free(s);
+		return r;
+	}
+	added->name = vfmig_device_name(device);
+	added->protocol = device->protocol;
+	added->describe = describe;
+	added->undo_prepare = undo_prepare;
+	added->free = vfio_save_free;
+	return 0;
+}

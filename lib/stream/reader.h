@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * reader.h: takes a stream off a link, record by record, without ever blocking.
+ *
+ * reader_next gives the next record of the framing. After a section record the
+ * reader stands at the section's body, and its owner calls reader_feed (the
+ * body is wanted) or reader_skip (it is not) until that returns 0, which
+ * includes the footer. Everything can return -EAGAIN when the link is dry;
+ * the call is then made again unchanged.
+ *
+ * A seekable link is read with pread from its beginning, so that several
+ * readers can read the same file; its description is looked up first, which
+ * is how bodies of other devices are skipped. On other links ram is skipped by
+ * its format and the FULL sections behind it are held (READER_HOLD_MAX) until
+ * the description has come.
+ *
+ * Every message names the stream's offset ("offset 0x...: ...") and what was
+ * expected there.
+ */
+#ifndef VFMIG_STREAM_READER_H
+#define VFMIG_STREAM_READER_H
+
+#include "link/link.h"
+#include "stream/description.h"
+
+#define READER_GATHER_MAX (64u << 10) /* contiguous bytes a body function can ask for */
+#define READER_HOLD_MAX (8u << 20)
+
+enum reader_record_kind {
+	READER_HEADER,
+	READER_CONFIGURATION,
+	READER_SECTION,
+	READER_COMMAND,
+	READER_EOF,         /* of an unmarked stream on a two-way link this is the end */
+	READER_DESCRIPTION, /* of a marked stream: parsed and its seal verified */
+	READER_END,         /* nothing more; given again when asked again */
+};
+
+struct reader_record {
+	enum reader_record_kind kind;
+	uint64_t offset; /* of its first byte */
+	uint64_t length; /* of the record (a section's: of its header) */
+	/* CONFIGURATION: machine. SECTION: id (also for PART and END). */
+	char name[WIRE_ID_MAX + 1];
+	struct vfmig_section section;
+	/* COMMAND */
+	uint16_t command;
+	uint16_t payload_length;
+	uint8_t payload[64]; /* the first bytes of it */
+	/* CONFIGURATION's subsections and DESCRIPTION's JSON: until the next call. */
+	const uint8_t *data;
+	size_t data_length;
+};
+
+struct reader;
+
+int reader_new(struct vfmig_link *link, struct reader **ret, struct vfmig_error *err);
+void reader_free(struct reader *r);
+
+int reader_next(struct reader *r, struct reader_record *ret, struct vfmig_error *err);
+
+/* As vfmig_participant_ops.load_state. */
+typedef int reader_body_fn(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
+			   size_t *ret_used, struct vfmig_error *err);
+/* 1: took some, call again; 0: body and footer are through; -EAGAIN; -errno. */
+int reader_feed(struct reader *r, reader_body_fn *fn, void *opaque, struct vfmig_error *err);
+int reader_skip(struct reader *r, struct vfmig_error *err);
+/* Is the body of a section with this id made of VFIO packets? */
+bool reader_is_vfio(const char *id);
+
+/* Bytes taken so far. */
+uint64_t reader_offset(const struct reader *r);
+/* The stream says that vfmig wrote it: known after its first section record. */
+bool reader_marked(const struct reader *r);
+/* What vfmig knows of the stream: before the end only on a seekable link, and
+ * then not verified yet; NULL when there is none. Owned by the reader. */
+const struct description *reader_description(const struct reader *r);
+/* Has the whole stream been read and its seal found right? */
+bool reader_verified(const struct reader *r);
+
+#endif

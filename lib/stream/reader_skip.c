@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* reader_skip.c: gets past the bodies that nobody wants. */
+#include <string.h>
+
+#include "stream/reader_impl.h"
+
+bool reader_is_vfio(const char *id)
+{
+	static const char suffix[] = "/vfio";
+	size_t length = strlen(id), tail = sizeof(suffix) - 1;
+
+	return strcmp(id, suffix + 1) == 0 || (length > tail && strcmp(id + length - tail, suffix) == 0);
+}
+
+static int skip_ram(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
+		    size_t *ret_used, struct vfmig_error *err)
+{
+	struct reader *r = opaque;
+
+	return ram_skip_body(&r->ram, section, data, length, ret_used, err);
+}
+
+static int skip_vfio(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
+		     size_t *ret_used, struct vfmig_error *err)
+{
+	struct reader *r = opaque;
+	size_t at = 0, used;
+	struct vfio_event event;
+	int rc;
+
+	do {
+		rc = vfio_parser_next(&r->vfio, section->offset + at, data + at, length - at, &used, &event, err);
+		if (rc > 0)
+			at += used;
+	} while (rc > 0 && event.kind != VFIO_EVENT_END && event.kind != VFIO_EVENT_INIT_DATA_SENT);
+	*ret_used = at;
+	return rc;
+}
+
+static int skip_sized(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
+		      size_t *ret_used, struct vfmig_error *err)
+{
+	struct reader *r = opaque;
+
+	(void)section, (void)data, (void)err;
+	*ret_used = (size_t)min_u64(r->sized_left, length);
+	r->sized_left -= *ret_used;
+	return r->sized_left == 0;
+}
+
+/* FULLs come behind the last END; one that does not (virtio-mem's) would have
+ * to be held together with all of the memory behind it. */
+static int check_place(const struct reader *r, struct vfmig_error *err)
+{
+	for (size_t i = 0; i < r->num_sections; i++) {
+		if (r->sections[i].started && !r->sections[i].ended)
+			return reader_broken(r, 0, err,
+					     "section '%s' (FULL) stands before the END of '%s': where it ends is only "
+					     "known in a file that has a description",
+					     r->current_section->id, r->sections[i].id);
+	}
+	return 0;
+}
+
+static int choose_sized(struct reader *r, struct vfmig_error *err)
+{
+	const char *id = r->current_section->id;
+
+	if (r->current.kind != 'F')
+		return reader_broken(
+		    r, 0, err, "section '%s' is neither ram nor a VFIO device's: how to read past it is not known", id);
+	if (!r->sizes) {
+		int rc = check_place(r, err);
+		if (rc == 0)
+			rc = reader_hold(r, err);
+		if (rc < 0)
+			return rc;
+	}
+	if (description_sizes_find(r->sizes, id, r->current.instance_id, &r->sized_left) < 0)
+		return reader_broken(r, 0, err,
+				     "the description does not tell how long section '%s' instance %" PRIu32 " is", id,
+				     r->current.instance_id);
+	r->skip = skip_sized;
+	return 0;
+}
+
+static int choose(struct reader *r, struct vfmig_error *err)
+{
+	const char *id = r->current_section->id;
+
+	if (reader_is_vfio(id)) {
+		r->vfio = (struct vfio_parser) { 0 };
+		r->skip = skip_vfio;
+		return 0;
+	}
+	if (strcmp(id, "ram") != 0)
+		return choose_sized(r, err);
+	if (r->ram_capability[0])
+		return reader_broken(r, 0, err, "ram written with the capability %s cannot be read past",
+				     r->ram_capability);
+	r->skip = skip_ram;
+	return 0;
+}
+
+int reader_skip(struct reader *r, struct vfmig_error *err)
+{
+	int rc = r->state == IN_BODY && !r->skip ? choose(r, err) : 0;
+
+	return rc < 0 ? rc : reader_feed(r, r->skip, r, err);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * wire.h: every number of the migration stream, each with where it is from.
+ *
+ * "QEMU" is hw/vfio and migration of QEMU 5.2 to 10.0, read off the streams
+ * they write. All integers are big-endian.
+ */
+#ifndef VFMIG_STREAM_WIRE_H
+#define VFMIG_STREAM_WIRE_H
+
+#include <stdint.h>
+
+/* Framing (QEMU: the migration stream's file and section types) */
+#define WIRE_MAGIC 0x5145564du /* "QEVM" */
+#define WIRE_VERSION 3u
+#define WIRE_EOF 0x00
+#define WIRE_SECTION_START 0x01
+#define WIRE_SECTION_PART 0x02
+#define WIRE_SECTION_END 0x03
+#define WIRE_SECTION_FULL 0x04
+#define WIRE_SUBSECTION 0x05
+#define WIRE_DESCRIPTION 0x06
+#define WIRE_CONFIGURATION 0x07
+#define WIRE_COMMAND 0x08
+#define WIRE_FOOTER 0x7e
+
+/* Commands and return path messages (QEMU: migration commands, return path) */
+#define WIRE_COMMAND_OPEN_RETURN_PATH 1u
+#define WIRE_COMMAND_PING 2u
+#define WIRE_COMMAND_POSTCOPY_ADVISE 3u
+#define WIRE_COMMAND_PACKAGED 7u
+#define WIRE_COMMAND_SWITCHOVER_START 11u
+#define WIRE_RETURN_SHUT 1u /* be32: 0 = loaded */
+#define WIRE_RETURN_PONG 2u /* be32: the ping's value */
+#define WIRE_RETURN_SWITCHOVER_ACK 7u
+
+/* A VFIO section's flags (QEMU 5.2: "VFIO: add save state functions to
+ * SaveVMHandlers"; INIT_DATA_SENT: 8.1) */
+#define WIRE_VFIO_END_OF_STATE UINT64_C(0xffffffffef100001)
+#define WIRE_VFIO_CONFIG_STATE UINT64_C(0xffffffffef100002)
+#define WIRE_VFIO_SETUP_STATE UINT64_C(0xffffffffef100003)
+#define WIRE_VFIO_DATA_STATE UINT64_C(0xffffffffef100004)
+#define WIRE_VFIO_INIT_DATA_SENT UINT64_C(0xffffffffef100005)
+
+/* The config record of a PCI device (QEMU: vmstate of a PCI device, version 2) */
+#define WIRE_PCI_VERSION 2u
+#define WIRE_PCI_INTX_LEVELS 4u
+#define WIRE_PCI_CONFIG_SMALL 256u /* if and only if the config region is exactly that large */
+#define WIRE_PCI_CONFIG_LARGE 4096u
+#define WIRE_MSIX_ENTRY 16u
+#define WIRE_MSIX_VECTORS_MAX 2048u
+/* version, space, levels, table and pending bits at their largest */
+#define WIRE_PCI_RECORD_MAX                                                                                            \
+	(4u + WIRE_PCI_CONFIG_LARGE + 4u * WIRE_PCI_INTX_LEVELS + WIRE_MSIX_VECTORS_MAX * WIRE_MSIX_ENTRY +            \
+	 WIRE_MSIX_VECTORS_MAX / 8u)
+
+/* ram section, version 4: low bits of its be64 (QEMU: ram migration) */
+#define WIRE_RAM_VERSION 4u
+#define WIRE_RAM_ZERO 0x02u
+#define WIRE_RAM_MEM_SIZE 0x04u
+#define WIRE_RAM_PAGE 0x08u
+#define WIRE_RAM_EOS 0x10u
+#define WIRE_RAM_CONTINUE 0x20u
+#define WIRE_RAM_XBZRLE 0x40u
+#define WIRE_RAM_HOOK 0x80u
+#define WIRE_RAM_COMPRESS 0x100u
+#define WIRE_RAM_MULTIFD_FLUSH 0x200u
+#define WIRE_PAGE_SIZE 4096u
+
+/* vfmig's own: the section ids of the streams it writes, "vfm" and a running
+ * number. QEMU takes any id; the first section's marks the stream as one that
+ * must end in a sealed description. */
+#define WIRE_VFMIG_SECTION_ID 0x76666d00u
+#define WIRE_VFMIG_SECTIONS_MAX 256u
+#define WIRE_VFMIG_DESCRIPTION_VERSION 1u
+
+#define WIRE_ID_MAX 255u
+#define WIRE_DESCRIPTION_MAX (64u << 20) /* a PC's is about 50 KiB */
+
+#endif

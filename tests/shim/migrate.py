@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Real QEMUs, with a software device behind the shim: what one of them or vfmig saved, the other loads."""
+import json
+
+import qemu
+import tap
+from qemu import V7, V10, Qemu
+from tap import test
+
+SIZE = "size=1M,section=64K,rate=2000"
+LOG = (0x2000000, 64)  # its ring of entries, in the guest's memory
+LOG_AREA = 4096
+ID = "0000:00:01.0/vfio"
+
+
+def sim(version, *more):
+    return ",".join([SIZE, "interface=" + version.interface, *more])
+
+
+def options(version, *more):
+    return ["--" + o for o in sim(version, *more).split(",")]
+
+
+def claim(uri):
+    return json.loads(tap.run_ok("prove", "--json", uri).out)["devices"][0]
+
+
+def saved_by_qemu(scratch, version, **kwargs):
+    """A QEMU at work, saved to a file; gives the file and the device's last step."""
+    path = scratch + "/stream"
+    source = Qemu(scratch, version, ["sim:" + sim(version)], **kwargs)
+    source.do("cont")
+    source.work(100, log=LOG)
+    source.save(path)
+    step = source.read(qemu.STEP)
+    tap.equal(source.read(qemu.STEP), step)  # it has stopped
+    assert source.read(qemu.LOGGED) > 0, "no DMA reached the guest's memory"
+    source.quit()
+    return path, step
+
+
+def qemu_to_vfmig(scratch, version, **kwargs):
+    path, step = saved_by_qemu(scratch, version, **kwargs)
+    tap.contains(tap.run_ok("inspect", path).out, ID)
+    with tap.device(scratch, "b", *options(version)) as b:
+        tap.run_ok("load", b, "-i", "file:" + path)
+        after = claim(b)
+        tap.equal(after["loads"], 1)
+        tap.equal(after["resumed_step"], step)
+
+
+def vfmig_to_qemu(scratch, version, *save_options, **kwargs):
+    version.need()
+    path = scratch + "/stream"
+    with tap.device(scratch, "a", *options(version, "start")) as a, \
+            tap.device(scratch, "b", *options(version)) as b:
+        tap.run_ok("save", a, "-o", "file:" + path, "--machine", version.machine, "--id", ID, *save_options)
+        destination = Qemu(scratch, version, [b], incoming=True, **kwargs)
+        destination.load(path)
+        destination.do("cont")
+        destination.quit()
+        tap.run_ok("prove", a, b)
+        tap.equal(claim(b)["loads"], 1)
+
+
+def qemu_to_qemu(scratch, version, count=1, **kwargs):
+    devices = ["sim:%s,seed=%d" % (sim(version), i + 1) for i in range(count)]
+    source = Qemu(scratch, version, devices, "source", **kwargs)
+    source.do("cont")
+    for i in range(count):
+        source.work(100, i, (LOG[0] + i * LOG_AREA, LOG[1]))
+    source.save(scratch + "/stream")
+    steps = [source.read(qemu.STEP, i) for i in range(count)]
+    source_logged = [source.read(qemu.LOGGED, i) for i in range(count)]
+    logs = source.memory(LOG[0], count * LOG_AREA)
+    source.quit()
+    destination = Qemu(scratch, version, devices, "destination", incoming=True, **kwargs)
+    destination.load(scratch + "/stream")
+    # What the device wrote while its state and the memory were sent: a page not known as dirty would be old.
+    tap.equal(destination.memory(LOG[0], count * LOG_AREA), logs)
+    assert all(source_logged), "no DMA reached the guest's memory"
+    destination.do("cont")
+    for i in range(count):
+        tap.equal(destination.read(qemu.RESUMED, i), steps[i])
+    destination.quit()
+
+
+@test
+def qemu_7_2_saves_and_vfmig_loads(scratch):
+    qemu_to_vfmig(scratch, V7)
+
+
+@test
+def vfmig_saves_and_qemu_7_2_loads(scratch):
+    vfmig_to_qemu(scratch, V7)
+
+
+@test
+def vfmig_saves_without_pre_copy_and_qemu_7_2_loads(scratch):
+    vfmig_to_qemu(scratch, V7, "--no-precopy")
+
+
+@test
+def qemu_7_2_saves_and_qemu_7_2_loads(scratch):
+    qemu_to_qemu(scratch, V7)
+
+
+@test
+def two_devices_in_qemu_7_2(scratch):
+    qemu_to_qemu(scratch, V7, count=2)
+
+
+@test
+def qemu_10_0_saves_and_vfmig_loads(scratch):
+    qemu_to_vfmig(scratch, V10)
+
+
+@test
+def qemu_10_0_saves_with_dirty_tracking_by_the_container_and_vfmig_loads(scratch):
+    qemu_to_vfmig(scratch, V10, options=",x-device-dirty-page-tracking=off")
+
+
+@test
+def vfmig_saves_and_qemu_10_0_loads(scratch):
+    vfmig_to_qemu(scratch, V10)
+
+
+@test
+def vfmig_saves_without_pre_copy_and_qemu_10_0_loads(scratch):
+    vfmig_to_qemu(scratch, V10, "--no-precopy")
+
+
+@test
+def qemu_10_0_saves_and_qemu_10_0_loads(scratch):
+    qemu_to_qemu(scratch, V10)
+
+
+@test
+def qemu_10_0_with_dirty_tracking_by_the_container(scratch):
+    qemu_to_qemu(scratch, V10, options=",x-device-dirty-page-tracking=off")
+
+
+@test
+def two_devices_in_qemu_10_0(scratch):
+    qemu_to_qemu(scratch, V10, count=2)
+
+
+tap.main()

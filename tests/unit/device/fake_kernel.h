@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fake_kernel.h: open, ioctl, read and pread of this program, as a test wants the kernel to answer them. */
+#ifndef VFMIG_TESTS_FAKE_KERNEL_H
+#define VFMIG_TESTS_FAKE_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define FAKE_CALLS_MAX 64
+
+/* Set it, or memset it to zero: then every request succeeds. */
+struct fake_kernel {
+	unsigned long fail_request; /* this ioctl fails ... */
+	int fail_errno;		    /* ... with this (0: ENOTTY) */
+	const char *fail_open;	    /* a path that ends so cannot be opened: fail_open_errno */
+	int fail_open_errno;
+	bool not_viable, no_type1v2;
+	uint64_t migration_flags; /* of VFIO_DEVICE_FEATURE_MIGRATION; 0: ENOTTY */
+	uint32_t mig_state;
+	int next_data_fd; /* what the next transition gives; 0: -1 */
+	int read_errno;	  /* of the next read; 0: a real one */
+	size_t most;	  /* of one pread or pwrite; 0: all */
+	uint8_t region_info[512]; /* answered when it has a size (argsz); else one of a page */
+	unsigned long calls[FAKE_CALLS_MAX]; /* ioctls, in their order */
+	size_t num_calls;
+	int device_fd; /* the memfd behind the device; the caller's to make */
+	uint32_t irq_flags, irq_count;
+	int irq_fds[4];
+	uint64_t map_iova, map_length;
+	uint32_t map_flags;
+};
+extern struct fake_kernel fake;
+
+/* How often a request was made. */
+size_t fake_called(unsigned long request);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* main.c: the table of commands. */
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+#include "vfmig.h"
+
+static const struct command {
+	const char *name;
+	const char *summary;
+	command_fn *run;
+} commands[] = {
+	{ "probe", "what a device is, and whether and how it can migrate", cmd_probe },
+	{ "devices", "what devices this machine has, and whether they can migrate", cmd_devices },
+	{ "save", "save the state of a device at work into a link", cmd_save },
+	{ "load", "load a device's state from a link and start the device", cmd_load },
+	{ "inspect", "show what is in a migration stream", cmd_inspect },
+	{ "device", "serve a software device on a vfio-user socket", cmd_device },
+	{ "shim", "run a program that finds software devices in /dev/vfio", cmd_shim },
+	{ "prove", "prove that a software device lost no step of its work", cmd_prove },
+};
+
+static void print_help(void)
+{
+	printf("Usage: vfmig COMMAND [OPTION...]\n"
+	       "Save, move and restore the state of VFIO devices, live, in QEMU's migration stream format.\n\n"
+	       "Commands (vfmig COMMAND --help tells more):\n");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		printf("  %-9s %s\n", commands[i].name, commands[i].summary);
+	printf("\nDevices: pci:ADDRESS, mdev:UUID, vfio:/dev/vfio/devices/NAME, vfio-user:/PATH, ...\n"
+	       "Links:   file:PATH, -, fd:N, exec:COMMAND, unix:PATH, tcp:HOST:PORT, null:\n\n"
+	       "  --help     this text\n"
+	       "  --version  the version\n\n"
+	       "Move a device from one host to another:\n"
+	       "  there$ vfmig load vfio-user:/run/b.sock -i tcp:[::]:4444\n"
+	       "  here$  vfmig save vfio-user:/run/a.sock -o tcp:there:4444\n\n"
+	       "Exit status: 0 done, 1 failed, 2 wrong usage. The manual is vfmig(1).\n");
+}
+
+static int run(const struct command *c, int argc, char **argv)
+{
+	char name[64];
+	snprintf(name, sizeof(name), "vfmig %s", c->name);
+	argv[0] = name;
+	argp_err_exit_status = EXIT_USAGE;
+	return c->run(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		fprintf(stderr, "vfmig: no command given; try 'vfmig --help'\n");
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_help();
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		printf("vfmig %s\n", vfmig_version());
+		return EXIT_OK;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return run(&commands[i], argc - 1, argv + 1);
+	fprintf(stderr, "vfmig: no command '%s'; try 'vfmig --help'\n", argv[1]);
+	return EXIT_USAGE;
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* output.c: progress, results and JSON records. */
+#include "output.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "command.h"
+
+#define TICK_NS (250 * NS_PER_MS)
+
+int output_fail(const char *command, const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	fprintf(stderr, "vfmig %s: ", command);
+	vfprintf(stderr, format, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	return EXIT_FAILED;
+}
+
+const char *output_bytes(uint64_t bytes, char *buffer)
+{
+	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB" };
+	if (bytes < 1024) {
+		snprintf(buffer, OUTPUT_NUMBER_MAX, "%" PRIu64 " B", bytes);
+		return buffer;
+	}
+	double value = (double)bytes / 1024;
+	size_t unit = 0;
+	for (; value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0]); unit++)
+		value /= 1024;
+	snprintf(buffer, OUTPUT_NUMBER_MAX, "%.1f %s", value, units[unit]);
+	return buffer;
+}
+
+const char *output_ns(uint64_t ns, char *buffer)
+{
+	if (ns < NS_PER_S)
+		snprintf(buffer, OUTPUT_NUMBER_MAX, "%.1f ms", (double)ns / (double)NS_PER_MS);
+	else
+		snprintf(buffer, OUTPUT_NUMBER_MAX, "%.2f s", (double)ns / (double)NS_PER_S);
+	return buffer;
+}
+
+void output_json(FILE *file, struct json_object *object, bool pretty)
+{
+	int flags = JSON_C_TO_STRING_NOSLASHESCAPE | (pretty ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED : 0);
+	fprintf(file, "%s\n", json_object_to_json_string_ext(object, flags));
+	fflush(file);
+	json_object_put(object);
+}
+
+static void add_string(struct json_object *o, const char *key, const char *value)
+{
+	json_object_object_add(o, key, value ? json_object_new_string(value) : NULL);
+}
+
+static void add_number(struct json_object *o, const char *key, uint64_t value)
+{
+	json_object_object_add(o, key, json_object_new_uint64(value));
+}
+
+static void add_bool(struct json_object *o, const char *key, bool value)
+{
+	json_object_object_add(o, key, json_object_new_boolean(value));
+}
+
+/* The numbers that events and the result have alike. */
+static struct json_object *status_json(const char *event, const struct vfmig_status *s)
+{
+	struct json_object *o = json_object_new_object();
+	add_string(o, "event", event);
+	add_string(o, "phase", vfmig_phase_name(s->phase));
+	add_number(o, "setup_bytes", s->setup_bytes);
+	add_number(o, "precopy_bytes", s->precopy_bytes);
+	add_number(o, "stop_copy_bytes", s->stop_copy_bytes);
+	add_number(o, "total_bytes", s->total_bytes);
+	add_number(o, "rounds", s->rounds);
+	add_number(o, "pending_bytes", s->pending_bytes);
+	add_number(o, "bandwidth_bytes_per_s", s->bandwidth_bytes_per_s);
+	add_number(o, "expected_downtime_ns", s->expected_downtime_ns);
+	add_number(o, "elapsed_ns", s->elapsed_ns);
+	return o;
+}
+
+void output_init(struct output *o, const char *command, bool is_save, bool json, bool quiet, bool stdout_taken)
+{
+	*o = (struct output){
+		.command = command,
+		.file = stdout_taken ? stderr : stdout,
+		.is_save = is_save,
+		.json = json,
+		.summary = !quiet && !json,
+		.progress = !quiet && !json && isatty(STDERR_FILENO),
+	};
+}
+
+/* JSON on stderr is not mixed with lines of text. */
+static bool text_allowed(const struct output *o)
+{
+	return !(o->json && o->file == stderr);
+}
+
+static void clear_line(struct output *o)
+{
+	if (o->line_open)
+		fputs("\r\033[K", stderr);
+	o->line_open = false;
+}
+
+static void print_progress(struct output *o, const struct vfmig_status *s)
+{
+	char sent[OUTPUT_NUMBER_MAX], rate[OUTPUT_NUMBER_MAX], pending[OUTPUT_NUMBER_MAX], downtime[OUTPUT_NUMBER_MAX];
+	fprintf(stderr, "\r%s: %s, %s/s", vfmig_phase_name(s->phase), output_bytes(s->total_bytes, sent),
+		output_bytes(s->bandwidth_bytes_per_s, rate));
+	if (o->is_save)
+		fprintf(stderr, ", %s pending, expected downtime %s", output_bytes(s->pending_bytes, pending),
+			output_ns(s->expected_downtime_ns, downtime));
+	fputs("\033[K", stderr);
+	o->line_open = true;
+}
+
+bool output_wants_ticks(const struct output *o)
+{
+	return o->json || o->progress;
+}
+
+void output_status(struct output *o, const struct vfmig_status *status)
+{
+	if (!output_wants_ticks(o))
+		return;
+	uint64_t now = clock_now_ns();
+	bool new_phase = !o->started || status->phase != o->phase;
+	if (!new_phase && now < o->next_ns)
+		return;
+	o->started = true;
+	o->phase = status->phase;
+	o->next_ns = now + TICK_NS;
+	if (o->json)
+		output_json(o->file, status_json(new_phase ? "phase" : "progress", status), false);
+	else
+		print_progress(o, status);
+}
+
+static const char *level_name(enum vfmig_log_level level)
+{
+	static const char *const names[] = { "warning", "info", "debug" };
+	return (unsigned int)level < sizeof(names) / sizeof(names[0]) ? names[level] : "unknown";
+}
+
+void output_log(void *opaque, enum vfmig_log_level level, const char *line)
+{
+	struct output *o = opaque;
+	clear_line(o);
+	if (o->json) {
+		struct json_object *j = json_object_new_object();
+		add_string(j, "event", "log");
+		add_string(j, "level", level_name(level));
+		add_string(j, "message", line);
+		output_json(o->file, j, false);
+	}
+	if (level == VFMIG_LOG_WARNING && text_allowed(o))
+		fprintf(stderr, "vfmig %s: warning: %s\n", o->command, line);
+	else if (level == VFMIG_LOG_INFO && o->summary)
+		fprintf(stderr, "vfmig %s: %s\n", o->command, line);
+}
+
+static const char *outcome(const struct output_result *r)
+{
+	if (!r->code)
+		return "ok";
+	return r->status.phase == VFMIG_PHASE_CANCELLED ? "cancelled" : "failed";
+}
+
+static struct json_object *devices_json(const struct output_result *r)
+{
+	struct json_object *list = json_object_new_array();
+	for (size_t i = 0; i < r->num_devices; i++) {
+		struct json_object *d = json_object_new_object();
+		add_string(d, "uri", r->devices[i].uri);
+		add_string(d, "id", r->devices[i].id);
+		add_string(d, "state", r->devices[i].state);
+		json_object_array_add(list, d);
+	}
+	return list;
+}
+
+static void result_json(struct output *o, const struct output_result *r)
+{
+	struct json_object *j = status_json("result", &r->status);
+	add_string(j, "command", r->command);
+	add_string(j, "result", outcome(r));
+	add_string(j, "errno", r->code ? strerrorname_np(-r->code) : NULL);
+	add_string(j, "error", r->error);
+	add_number(j, "downtime_ns", r->status.downtime_ns);
+	if (r->is_save)
+		add_bool(j, "source_may_run", r->status.source_may_run);
+	else
+		add_bool(j, "digest_verified", r->status.digest_verified);
+	json_object_object_add(j, "devices", devices_json(r));
+	output_json(o->file, j, false);
+}
+
+static const char *state_text(const char *state)
+{
+	return state ? state : "in a state that it does not tell";
+}
+
+static void result_failure(const struct output_result *r)
+{
+	const struct vfmig_status *s = &r->status;
+	output_fail(r->command, "%s", r->error);
+	for (size_t i = 0; i < r->num_devices; i++) {
+		const struct output_device *d = &r->devices[i];
+		const char *note = "";
+		if (s->source_may_run)
+			note = r->is_save ? ": put back to what it was" : ", with nothing of the load at work in it";
+		output_fail(r->command, "%s is now %s%s", d->uri, state_text(d->state), note);
+	}
+}
+
+static void result_summary(struct output *o, const struct output_result *r)
+{
+	const struct vfmig_status *s = &r->status;
+	char a[OUTPUT_NUMBER_MAX], b[OUTPUT_NUMBER_MAX], c[OUTPUT_NUMBER_MAX];
+	double seconds = (double)s->elapsed_ns / (double)NS_PER_S;
+	uint64_t rate = seconds > 0 ? (uint64_t)((double)s->total_bytes / seconds) : 0;
+	fprintf(o->file, "%s %s in %s (%s/s), %" PRIu64 " round%s\n", r->is_save ? "saved" : "loaded",
+		output_bytes(s->total_bytes, a), output_ns(s->elapsed_ns, b), output_bytes(rate, c), s->rounds,
+		s->rounds == 1 ? "" : "s");
+	fprintf(o->file, "  setup          %s\n", output_bytes(s->setup_bytes, a));
+	fprintf(o->file, "  pre-copy       %s\n", output_bytes(s->precopy_bytes, a));
+	fprintf(o->file, "  stop-and-copy  %s\n", output_bytes(s->stop_copy_bytes, a));
+	fprintf(o->file, "  downtime       %s", output_ns(s->downtime_ns, a));
+	if (r->is_save && s->expected_downtime_ns)
+		fprintf(o->file, " (expected %s)", output_ns(s->expected_downtime_ns, b));
+	fputc('\n', o->file);
+	if (!r->is_save)
+		fprintf(o->file, "  digests        %s\n", s->digest_verified ? "verified" : "none in the stream");
+	for (size_t i = 0; i < r->num_devices; i++)
+		fprintf(o->file, "  %s is %s\n", r->devices[i].uri, state_text(r->devices[i].state));
+	fflush(o->file);
+}
+
+void output_result(struct output *o, const struct output_result *r)
+{
+	clear_line(o);
+	if (o->json)
+		result_json(o, r);
+	if (r->code && text_allowed(o))
+		result_failure(r);
+	else if (!r->code && o->summary)
+		result_summary(o, r);
+}

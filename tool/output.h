@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* output.h: what commands print, for people and for programs, from the same records. */
+#ifndef VFMIG_TOOL_OUTPUT_H
+#define VFMIG_TOOL_OUTPUT_H
+
+#include <json-c/json.h>
+#include <stdio.h>
+
+#include "vfmig.h"
+
+/* "vfmig COMMAND: ..." on stderr, one line; returns EXIT_FAILED. */
+int output_fail(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* "1.5 MiB", "820.0 ms"; buffers of this size, which are returned. */
+#define OUTPUT_NUMBER_MAX 32
+const char *output_bytes(uint64_t bytes, char *buffer);
+const char *output_ns(uint64_t ns, char *buffer);
+
+/* Prints and frees: on one line, or indented when `pretty`. */
+void output_json(FILE *file, struct json_object *object, bool pretty);
+
+/* What a save or a load says while it goes on and when it has ended. */
+struct output_device {
+	const char *uri, *id; /* id may be NULL: the stream's only one */
+	const char *state;    /* a state's name, or NULL: could not be asked */
+};
+
+struct output_result {
+	const char *command;
+	bool is_save;
+	int code; /* 0 or -errno */
+	const char *error;
+	struct vfmig_status status;
+	const struct output_device *devices;
+	size_t num_devices;
+};
+
+struct output {
+	const char *command;
+	FILE *file;    /* of the summary or the JSON */
+	bool is_save;
+	bool json;
+	bool summary;  /* quiet otherwise */
+	bool progress; /* a line on stderr, rewritten */
+	/* private */
+	bool line_open;
+	bool started;
+	enum vfmig_phase phase;
+	uint64_t next_ns;
+};
+
+/* stdout_taken: the stream goes there. */
+void output_init(struct output *o, const char *command, bool is_save, bool json, bool quiet, bool stdout_taken);
+/* To be called often: prints when the phase has changed and about four times a second. */
+void output_status(struct output *o, const struct vfmig_status *status);
+/* Is there something that output_status wants to be called for regularly? */
+bool output_wants_ticks(const struct output *o);
+/* A vfmig_log_fn; opaque is the struct output. */
+void output_log(void *opaque, enum vfmig_log_level level, const char *line);
+void output_result(struct output *o, const struct output_result *r);
+
+#endif

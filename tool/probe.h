@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* probe.h: what vfmig probe finds out, before it is printed as text or as JSON. */
+#ifndef VFMIG_TOOL_PROBE_H
+#define VFMIG_TOOL_PROBE_H
+
+#include "device/device.h"
+#include "pci_names.h"
+
+#define PROBE_MAX 64 /* regions and irqs that are looked at; a PCI device has 9 and 5 */
+#define PROBE_ERROR_MAX 256
+
+struct probe_region {
+	struct access_region_info info;
+	char error[PROBE_ERROR_MAX]; /* why there is no info */
+};
+
+struct probe_irq {
+	struct access_irq_info info;
+	char error[PROBE_ERROR_MAX];
+};
+
+struct probe {
+	const char *uri;
+	const char *kind; /* how it is reached */
+	struct access_device_info info;
+	struct probe_region regions[PROBE_MAX];
+	struct probe_irq irqs[PROBE_MAX];
+	uint32_t num_regions, num_irqs; /* of those above */
+	bool has_pci;
+	uint16_t vendor, device, subsystem_vendor, subsystem;
+	uint32_t class_code;
+	uint8_t revision;
+	struct pci_names names;
+	char why_not[508]; /* it cannot migrate; "": it can */
+	const char *interface;
+	bool has_precopy, has_p2p;
+	const char *state; /* NULL: could not be asked */
+};
+
+/* Names of the indexes of a PCI device; NULL: has none. */
+const char *probe_region_name(const struct probe *p, uint32_t index);
+const char *probe_irq_name(const struct probe *p, uint32_t index);
+/* What a typed region is for, or NULL. */
+const char *probe_region_purpose(const struct access_region_info *info);
+
+void probe_print(const struct probe *p);
+void probe_print_json(const struct probe *p);
+
+#endif

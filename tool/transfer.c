@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* transfer.c: what save and load have in common. */
+#include "transfer.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "command.h"
+
+#define DEFAULT_ID "0000:00:01.0/vfio"
+#define POLL_MS 250
+
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON };
+
+static const struct argp_option options[] = {
+	{ "id", OPT_ID, "ID", 0,
+	  "Section id of the device: once for each URI, in their order (save: " DEFAULT_ID
+	  "; load: the only VFIO device in the stream)", 0 },
+	{ "timeout", OPT_TIMEOUT, "MS", 0, "How long one request to a device may take (30000), and how long to wait "
+	  "for the other side (connecting 10000, listening for ever)", 0 },
+	{ "dma", OPT_DMA, "FILE@IOVA[:SIZE]", 0,
+	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
+	OPEN_OPTIONS,
+	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
+	{ "quiet", 'q', NULL, 0, "No progress and no summary", 0 },
+	{ 0 },
+};
+
+uint32_t transfer_parse_ms(struct argp_state *state, const char *option, const char *text)
+{
+	char *end;
+	errno = 0;
+	unsigned long value = strtoul(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || !value || value > INT32_MAX)
+		argp_error(state, "%s: '%s' is not a number of milliseconds from 1 to %d", option, text, INT32_MAX);
+	return (uint32_t)value;
+}
+
+static void add_text(struct argp_state *state, const char **list, size_t *count, const char *what, const char *text)
+{
+	if (*count == TRANSFER_MAX)
+		argp_error(state, "more than %d %s", TRANSFER_MAX, what);
+	list[(*count)++] = text;
+}
+
+static void add_dma(struct argp_state *state, struct transfer *t, const char *text)
+{
+	struct vfmig_error err;
+	if (t->num_dma == TRANSFER_MAX)
+		argp_error(state, "more than %d --dma", TRANSFER_MAX);
+	if (open_dma_parse(text, &t->dma[t->num_dma], &err) < 0)
+		argp_error(state, "--dma: %s", err.message);
+	t->num_dma++;
+}
+
+static void check_arguments(struct argp_state *state, const struct transfer *t)
+{
+	if (!t->num_uris)
+		argp_error(state, "which device? Expected a URI, vfio-user:/PATH say");
+	if (!t->link_uri)
+		argp_error(state, "%s", t->direction == VFMIG_SAVE ? "where to? Expected -o LINK" :
+								     "where from? Expected -i LINK");
+	if (t->num_ids > t->num_uris || (t->num_uris > 1 && t->num_ids < t->num_uris))
+		argp_error(state, "%zu devices and %zu --id: several devices need one each", t->num_uris, t->num_ids);
+	for (size_t i = 0; i < t->num_ids; i++)
+		for (size_t j = 0; j < i; j++)
+			if (!strcmp(t->ids[i], t->ids[j]))
+				argp_error(state, "--id %s is given twice", t->ids[i]);
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct transfer *t = state->input;
+	if (open_parse_option(key, arg, state, &t->device_options))
+		return 0;
+	switch (key) {
+	case OPT_ID:
+		add_text(state, t->ids, &t->num_ids, "--id", arg);
+		return 0;
+	case OPT_TIMEOUT:
+		t->timeout_ms = transfer_parse_ms(state, "--timeout", arg);
+		return 0;
+	case OPT_DMA:
+		add_dma(state, t, arg);
+		return 0;
+	case OPT_JSON:
+		t->json = true;
+		return 0;
+	case 'q':
+		t->quiet = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		add_text(state, t->uris, &t->num_uris, "devices", arg);
+		return 0;
+	case ARGP_KEY_END:
+		check_arguments(state, t);
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+const struct argp transfer_argp = { .options = options, .parser = parse_option };
+
+const char *transfer_id(const struct transfer *t, size_t i)
+{
+	if (i < t->num_ids)
+		return t->ids[i];
+	return t->direction == VFMIG_SAVE ? DEFAULT_ID : NULL;
+}
+
+/* A device has one owner, so whoever can open it has not found it at work. */
+static void warn_fresh(struct transfer *t, const char *uri)
+{
+	char line[512];
+	snprintf(line, sizeof(line), "%s: nobody else has the device, and opening resets most: this may save a fresh "
+		 "one; to save one at work, have its owner hand over its fd (fd:N, fd-from:unix:PATH)", uri);
+	output_log(&t->output, VFMIG_LOG_WARNING, line);
+}
+
+static int open_devices(struct transfer *t, struct vfmig_error *err)
+{
+	struct vfmig_device_options *opts = &t->device_options;
+	opts->size = sizeof(*opts);
+	opts->timeout_ms = t->timeout_ms ? t->timeout_ms : OPEN_TIMEOUT_MS;
+	for (size_t i = 0; i < t->num_uris; i++) {
+		if (t->direction == VFMIG_SAVE && device_uri_owns(t->uris[i]))
+			warn_fresh(t, t->uris[i]);
+		int r = open_device(t->uris[i], opts, &t->devices[i], err);
+		for (size_t j = 0; !r && j < t->num_dma; j++)
+			r = open_dma_map(t->devices[i], &t->dma[j], err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int transfer_open(struct transfer *t, struct vfmig_error *err)
+{
+	struct vfmig_link_options opts = { .size = sizeof(opts), .timeout_ms = t->timeout_ms };
+	bool is_save = t->direction == VFMIG_SAVE;
+	output_init(&t->output, t->command, is_save, t->json, t->quiet, is_save && !strcmp(t->link_uri, "-"));
+	int r = open_devices(t, err);
+	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, &opts, &t->link, err);
+}
+
+/*
+ * From here on the signals come by an fd, so that cancelling happens between two steps and needs no
+ * handler. Before, while devices and the link are opened, they simply end the process.
+ */
+static int open_signals(struct vfmig_error *err)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return error_errno(err, -errno, "signals");
+	int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	return fd < 0 ? error_errno(err, -errno, "signals") : fd;
+}
+
+/* Waits for the link (WAIT) or only looks whether a signal came. */
+static void wait_step(struct transfer *t, const struct transfer_ops *ops, void *handle, int signals, bool wait)
+{
+	struct pollfd fds[2] = { { .fd = signals, .events = POLLIN }, { .fd = -1 } };
+	if (wait)
+		fds[1].fd = ops->wait(handle, &fds[1].events);
+	int timeout_ms = !wait ? 0 : output_wants_ticks(&t->output) ? POLL_MS : -1;
+	if (wait && fds[1].fd < 0)
+		timeout_ms = 0;
+	struct signalfd_siginfo info;
+	if (poll(fds, 2, timeout_ms) > 0 && fds[0].revents && read(signals, &info, sizeof(info)) > 0)
+		ops->cancel(handle);
+}
+
+int transfer_run(struct transfer *t, const struct transfer_ops *ops, void *handle, struct vfmig_error *err)
+{
+	int signals = open_signals(err);
+	if (signals < 0)
+		return signals;
+	int r;
+	for (;;) {
+		struct vfmig_status status;
+		r = ops->step(handle, err);
+		if (r < 0 || r == VFMIG_STEP_DONE)
+			break;
+		ops->status(handle, &status);
+		output_status(&t->output, &status);
+		wait_step(t, ops, handle, signals, r == VFMIG_STEP_WAIT);
+	}
+	close(signals);
+	return r < 0 ? r : 0;
+}
+
+static const char *ask_state(struct vfmig_device *device)
+{
+	enum vfmig_state state;
+	return device && vfmig_device_state(device, &state, NULL) == 0 ? vfmig_state_name(state) : NULL;
+}
+
+int transfer_report(struct transfer *t, int code, const struct vfmig_error *err, const struct vfmig_status *status)
+{
+	struct output_device devices[TRANSFER_MAX];
+	struct output_result result = { .command = t->command, .is_save = t->direction == VFMIG_SAVE, .code = code };
+	if (code < 0)
+		result.error = err->message;
+	result.status = *status;
+	result.devices = devices;
+	for (size_t i = 0; i < t->num_uris && t->devices[i]; i++)
+		devices[result.num_devices++] = (struct output_device){
+			.uri = t->uris[i],
+			.id = transfer_id(t, i),
+			.state = ask_state(t->devices[i]),
+		};
+	output_result(&t->output, &result);
+	return code < 0 ? EXIT_FAILED : EXIT_OK;
+}
+
+void transfer_close(struct transfer *t)
+{
+	vfmig_link_close(t->link);
+	for (size_t i = 0; i < t->num_uris; i++)
+		vfmig_device_close(t->devices[i]);
+	for (size_t i = 0; i < t->num_dma; i++)
+		free(t->dma[i].file);
+}

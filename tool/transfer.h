@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* transfer.h: what save and load have in common: arguments, devices, the loop of steps, the result. */
+#ifndef VFMIG_TOOL_TRANSFER_H
+#define VFMIG_TOOL_TRANSFER_H
+
+#include <argp.h>
+
+#include "open.h"
+#include "output.h"
+
+#define TRANSFER_MAX 16
+
+struct transfer {
+	const char *command;
+	enum vfmig_direction direction;
+	/* from the command line */
+	const char *link_uri;
+	const char *uris[TRANSFER_MAX], *ids[TRANSFER_MAX];
+	size_t num_uris, num_ids;
+	struct open_dma dma[TRANSFER_MAX];
+	size_t num_dma;
+	uint32_t timeout_ms; /* 0: not given */
+	struct vfmig_device_options device_options;
+	bool json, quiet;
+	/* open */
+	struct vfmig_device *devices[TRANSFER_MAX];
+	struct vfmig_link *link;
+	struct output output;
+};
+
+/* The options of both commands, as a child of theirs; its input is the struct transfer. */
+extern const struct argp transfer_argp;
+
+/* A number of milliseconds, or argp_error. */
+uint32_t transfer_parse_ms(struct argp_state *state, const char *option, const char *text);
+
+/* A save or a load, as the loop sees it. */
+struct transfer_ops {
+	int (*step)(void *handle, struct vfmig_error *err);
+	int (*wait)(void *handle, short *ret_events);
+	void (*cancel)(void *handle);
+	void (*status)(const void *handle, struct vfmig_status *ret);
+};
+
+/* Devices, their memory, then the link: a device that is not there is known before a peer is kept waiting. */
+int transfer_open(struct transfer *t, struct vfmig_error *err);
+/* The section id of devices[i]; NULL: the only one in the stream (load). */
+const char *transfer_id(const struct transfer *t, size_t i);
+/* Steps to the end; SIGINT and SIGTERM cancel. 0 or -errno. */
+int transfer_run(struct transfer *t, const struct transfer_ops *ops, void *handle, struct vfmig_error *err);
+/* Says how it ended; the exit status. err is looked at when code < 0. */
+int transfer_report(struct transfer *t, int code, const struct vfmig_error *err, const struct vfmig_status *status);
+void transfer_close(struct transfer *t);
+
+#endif
