@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* engine.c: the thread that does the steps, at their rate, while the device runs. */
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 
@@ -80,6 +79,16 @@ static void nap(struct sim_device *d)
 	pthread_cond_timedwait(&d->wake, &d->lock, &ts);
 }
 
+/* A mutex is not fair: by turns, one of those who wait for it, then the engine. */
+static void give_way(struct sim_device *d)
+{
+	d->giving_way = true;
+	while (__atomic_load_n(&d->callers, __ATOMIC_ACQUIRE) && !d->engine_turn)
+		pthread_cond_wait(&d->turn, &d->lock);
+	d->giving_way = d->engine_turn = false;
+	pthread_cond_broadcast(&d->turn);
+}
+
 static void *engine_main(void *arg)
 {
 	struct sim_device *d = arg;
@@ -97,12 +106,7 @@ static void *engine_main(void *arg)
 			one_step(d);
 			d->clock_steps++;
 		}
-		/* The lock is not fair: who waits for it goes first. */
-		while (__atomic_load_n(&d->callers, __ATOMIC_ACQUIRE)) {
-			pthread_mutex_unlock(&d->lock);
-			sched_yield();
-			pthread_mutex_lock(&d->lock);
-		}
+		give_way(d);
 	}
 	pthread_mutex_unlock(&d->lock);
 	return NULL;

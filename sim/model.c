@@ -14,11 +14,17 @@ void sim_device_lock(struct sim_device *d)
 {
 	__atomic_add_fetch(&d->callers, 1, __ATOMIC_ACQ_REL);
 	pthread_mutex_lock(&d->lock);
+	while (d->engine_turn)
+		pthread_cond_wait(&d->turn, &d->lock);
 	__atomic_sub_fetch(&d->callers, 1, __ATOMIC_ACQ_REL);
 }
 
 void sim_device_unlock(struct sim_device *d)
 {
+	if (d->giving_way) {
+		d->engine_turn = true;
+		pthread_cond_broadcast(&d->turn);
+	}
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -49,6 +55,7 @@ static void locks_init(struct sim_device *d)
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->wake, &attr);
 	pthread_cond_init(&d->idle, &attr);
+	pthread_cond_init(&d->turn, &attr);
 	pthread_condattr_destroy(&attr);
 }
 
@@ -97,6 +104,7 @@ void sim_device_free(struct sim_device *d)
 	sim_dirty_stop(&d->dirty);
 	sim_region_destroy(d);
 	sim_work_destroy(&d->work);
+	pthread_cond_destroy(&d->turn);
 	pthread_cond_destroy(&d->idle);
 	pthread_cond_destroy(&d->wake);
 	pthread_mutex_destroy(&d->lock);

@@ -61,6 +61,7 @@ struct sim_device {
 	pthread_mutex_t lock;
 	pthread_cond_t wake; /* the engine looks again */
 	pthread_cond_t idle; /* in_flight has become false */
+	pthread_cond_t turn; /* engine_turn has changed */
 
 	struct sim_work work;
 	struct sim_registers registers;
@@ -81,7 +82,9 @@ struct sim_device {
 	/* The engine's thread (engine.c). */
 	pthread_t thread;
 	bool has_thread, quit;
-	unsigned int callers; /* atomic: who wants the lock; the engine lets them have it */
+	unsigned int callers; /* atomic: who wants the lock */
+	bool giving_way;      /* the engine lets one of them go first */
+	bool engine_turn;     /* one did: now the engine */
 	uint64_t clock_start_ns, clock_steps;
 
 	bool served; /* behind a server, which does what "hang" and "disconnect" mean */
