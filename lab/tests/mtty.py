@@ -3,11 +3,12 @@
 """mtty.py: the kernel's v2 sample device, by group, and by its own file where the kernel has iommufd."""
 import json
 import os
+import socket
 import struct
 import sys
 
 import guest
-from tap import Skip, contains, equal, main, run, run_fails, run_ok, test
+from tap import Skip, contains, equal, finish, main, run, run_fails, run_ok, start, test
 
 VALUES = [0xa5, 0x3c]
 ACCESS = '--access=' + ('cdev' if os.environ.get('LAB_KERNEL') == 'iommufd' else 'group')
@@ -60,6 +61,24 @@ def load_without_an_owner_is_refused(scratch):
         equal(refused.code, 2)
         contains(refused.err, '--discard')
         equal(destination.registers(), [1, 2])
+
+
+@test
+def given_away_it_runs_on_in_the_receiver(scratch):
+    """As to a VMM, which listens; this process is the receiver."""
+    stream = saved(scratch)
+    with guest.Mtty() as destination, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f'{scratch}/give')
+        listener.listen(1)
+        giver = start('load', ACCESS, destination.uri, '-i', f'file:{stream}', f'--give=unix:{scratch}/give')
+        with listener.accept()[0] as peer:
+            fd = socket.recv_fds(peer, 1, 1)[1][0]
+        result = finish(giver)
+        equal((result.code, result.err), (0, ''))
+        device = guest.vfio.Device(fd=fd)
+        equal(device.state(), 'RUNNING')
+        equal(guest.scratch_registers(device), VALUES)
+        device.close()
 
 
 @test

@@ -30,16 +30,16 @@ def same_content(sources, destinations):
 
 def v1_saved_by_qemu(scratch, sources, destinations):
     with guest.Qemu(scratch, '7.2', sources) as qemu:
-        for source in sources:
-            source.change(500)
+        for number, source in enumerate(sources, 1):
+            source.change(500 * number)
         qemu.save(f'{scratch}/stream')
     vfmig_load(f'{scratch}/stream', destinations)
     same_content(sources, destinations)
 
 
 def v1_saved_by_vfmig(scratch, sources, destinations):
-    for source in sources:
-        source.change(500)
+    for number, source in enumerate(sources, 1):
+        source.change(500 * number)
     vfmig_save(f'{scratch}/stream', sources, '7.2')
     with guest.Qemu(scratch, '7.2', destinations, incoming=True) as qemu:
         qemu.load(f'{scratch}/stream')
@@ -68,6 +68,18 @@ def qemu_7_2_loads_v1_of_vfmig(scratch):
 def qemu_7_2_loads_v1_of_vfmig_into_a_mapped_section(scratch):
     with guest.V1('trapped') as source, guest.V1('mixed') as destination:
         v1_saved_by_vfmig(scratch, [source], [destination])
+
+
+@test
+def vfmig_loads_two_v1_devices_of_qemu_7_2(scratch):
+    with guest.V1('trapped') as a, guest.V1('mapped') as b, guest.V1('mixed') as c, guest.V1('trapped') as d:
+        v1_saved_by_qemu(scratch, [a, b], [c, d])
+
+
+@test
+def qemu_7_2_loads_two_v1_devices_of_vfmig(scratch):
+    with guest.V1('mapped') as a, guest.V1('mixed') as b, guest.V1('trapped') as c, guest.V1('mapped') as d:
+        v1_saved_by_vfmig(scratch, [a, b], [c, d])
 
 
 def v2_saved_by_qemu(scratch, sources, destinations, running):

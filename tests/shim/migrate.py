@@ -101,6 +101,61 @@ def vfmig_saves_without_pre_copy_and_qemu_7_2_loads(scratch):
     vfmig_to_qemu(scratch, V7, "--no-precopy")
 
 
+def two(version):
+    """What two devices are made of, and the ids that a QEMU gives them."""
+    version.need()
+    return ["sim:%s,seed=%d" % (sim(version), seed) for seed in (1, 2)], \
+        ["--id=0000:00:01.0/vfio", "--id=0000:00:02.0/vfio"]
+
+
+def two_of_qemu_to_vfmig(scratch, version):
+    devices, ids = two(version)
+    source = Qemu(scratch, version, devices)
+    source.do("cont")
+    for i in range(2):
+        source.work(100 + 50 * i, i)
+    source.save(scratch + "/stream")
+    steps = [source.read(qemu.STEP, i) for i in range(2)]
+    source.quit()
+    with tap.device(scratch, "c", *options(version)) as c, tap.device(scratch, "d", *options(version)) as d:
+        tap.run_ok("load", c, d, *ids, "-i", "file:%s/stream" % scratch)
+        tap.equal([claim(uri)["resumed_step"] for uri in (c, d)], steps)
+
+
+def two_of_vfmig_to_qemu(scratch, version):
+    _, ids = two(version)
+    with tap.device(scratch, "a", *options(version, "start", "seed=1")) as a, \
+            tap.device(scratch, "b", *options(version, "start", "seed=2")) as b, \
+            tap.device(scratch, "c", *options(version)) as c, tap.device(scratch, "d", *options(version)) as d:
+        tap.run_ok("save", a, b, *ids, "-o", "file:%s/stream" % scratch, "--machine", version.machine)
+        destination = Qemu(scratch, version, [c, d], incoming=True)
+        destination.load(scratch + "/stream")
+        destination.do("cont")
+        destination.quit()
+        tap.run_ok("prove", a, c)
+        tap.run_ok("prove", b, d)
+
+
+@test
+def qemu_7_2_saves_two_devices_and_vfmig_loads(scratch):
+    two_of_qemu_to_vfmig(scratch, V7)
+
+
+@test
+def vfmig_saves_two_devices_and_qemu_7_2_loads(scratch):
+    two_of_vfmig_to_qemu(scratch, V7)
+
+
+@test
+def qemu_10_0_saves_two_devices_and_vfmig_loads(scratch):
+    two_of_qemu_to_vfmig(scratch, V10)
+
+
+@test
+def vfmig_saves_two_devices_and_qemu_10_0_loads(scratch):
+    two_of_vfmig_to_qemu(scratch, V10)
+
+
 @test
 def qemu_7_2_saves_and_qemu_7_2_loads(scratch):
     qemu_to_qemu(scratch, V7)
