@@ -24,6 +24,44 @@ def saved(scratch, *options):
     return stream
 
 
+SAVING = {'STOP_COPY', 'PRE_COPY', 'PRE_COPY_P2P'}
+
+
+def walk(device, start, end, state):
+    """One request of the uAPI's, what it says of it: the state then, and whether a data_fd came. None: refused."""
+    device.reset()
+    first = device.set_state(start)
+    if start == 'RESUMING':  # whose way out wants a whole state
+        os.write(first, state)
+    fd = guest.vfio.said(device.set_state, end)
+    for opened in {first, fd} - {-1, 'EINVAL'}:
+        os.close(opened)
+    return (device.state(), None if fd == 'EINVAL' else fd >= 0)
+
+
+def whole_state(device):
+    fd = device.set_state('STOP_COPY')
+    state = os.read(fd, 4096)
+    os.close(fd)
+    return state
+
+
+@test
+def state_walk_as_the_uapi_says(scratch):
+    """All pairs but STOP_COPY to pre-copy: forbidden, and Linux 6.12 never returns from it."""
+    with guest.Mtty() as mdev:
+        device = guest.vfio.Device(mdev.uuid)
+        state = whole_state(device)
+        for start in guest.vfio.STATES[1:]:
+            for end in guest.vfio.STATES:
+                if start == 'STOP_COPY' and end in SAVING - {'STOP_COPY'}:
+                    continue
+                new_fd = start != end and (end == 'RESUMING' or (end in SAVING and start not in SAVING))
+                expected = (start, None) if end == 'ERROR' else (end, new_fd)
+                equal((start, end, walk(device, start, end, state)), (start, end, expected))
+        device.close()
+
+
 def loaded_registers(scratch, stream, uri):
     """Of a device that a load has handed to another program."""
     out = f'{scratch}/registers'
