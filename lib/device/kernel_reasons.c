@@ -89,8 +89,13 @@ static int no_permission(const struct kernel_place *p, const char *detail, int c
 
 static int busy(const struct kernel_place *p, const char *detail, int code, struct vfmig_error *err)
 {
-	char holder[64];
+	char holder[64], node[KERNEL_PATH_MAX];
 	kernel_holder(p->roots, detail, holder, sizeof(holder));
+	/* One who has it the other way is in the way, too. */
+	if (!holder[0] && p->group >= 0 && kernel_group_node(p, node, sizeof(node)))
+		kernel_holder(p->roots, node, holder, sizeof(holder));
+	if (!holder[0] && p->cdev[0] && kernel_cdev_node(p, node, sizeof(node)))
+		kernel_holder(p->roots, node, holder, sizeof(holder));
 	return error_set(err, code,
 			 "%s is in use%s%s: a group or device has one opener; let that one go, or have it hand over "
 			 "its device fd (fd:N, fd-from:unix:PATH)%s", detail, holder[0] ? " by " : "", holder,

@@ -297,7 +297,7 @@ void kernel_holder(const struct kernel_roots *roots, const char *path, char *tex
 		return;
 	struct dirent *entry;
 	while ((entry = readdir(all))) {
-		if (!isdigit((unsigned char)entry->d_name[0]) ||
+		if (!isdigit((unsigned char)entry->d_name[0]) || atol(entry->d_name) == getpid() ||
 		    !join(process, sizeof(process), roots->proc, entry->d_name) || !process_holds(process, path))
 			continue;
 		process_name(process, name, sizeof(name));

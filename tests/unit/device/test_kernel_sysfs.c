@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "device/kernel_reasons.h"
@@ -140,11 +141,15 @@ static void test_blockers(void **state)
 static void test_holder(void **state)
 {
 	const struct made_machine *m = *state;
-	char node[KERNEL_PATH_MAX], text[64];
+	char node[KERNEL_PATH_MAX], text[64], own[64];
 	snprintf(node, sizeof(node), "%s/vfio/26", m->dev);
 	kernel_holder(&m->roots, node, text, sizeof(text));
 	assert_string_equal(text, "");
 	made_link(m, "proc/12/fd/3", "/dev/null");
+	snprintf(own, sizeof(own), "proc/%d/fd/3", (int)getpid());
+	made_link(m, own, node);
+	kernel_holder(&m->roots, node, text, sizeof(text));
+	assert_string_equal(text, ""); /* that would be no help */
 	made_link(m, "proc/4711/fd/20", node);
 	made_file(m, "proc/4711/comm", "qemu-system-x86\n");
 	made_link(m, "proc/self/fd/3", node);
