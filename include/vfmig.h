@@ -196,6 +196,7 @@ struct vfmig_pending {
 	uint64_t precopy_bytes;   /* could be sent while running */
 	uint64_t stop_copy_bytes; /* can only be sent when stopped */
 	bool stop_copy_unknown;	  /* there is more of the latter, nobody knows how much */
+	uint64_t stop_ns;	  /* what stopping it takes, as far as it has shown; 0: unknown */
 };
 
 enum vfmig_handler_result {
@@ -297,6 +298,14 @@ struct vfmig_status {
 enum vfmig_log_level { VFMIG_LOG_WARNING, VFMIG_LOG_INFO, VFMIG_LOG_DEBUG };
 typedef void vfmig_log_fn(void *opaque, enum vfmig_log_level level, const char *line);
 
+/* What is to be done when pre-copy has not come below the downtime limit in time. */
+enum vfmig_timeout_action {
+	VFMIG_TIMEOUT_GIVE_UP, /* the save fails with -ETIME, the source runs on */
+	VFMIG_TIMEOUT_SWITCH,  /* the device is stopped, however long that takes */
+	VFMIG_TIMEOUT_GO_ON,   /* as much time again */
+};
+typedef enum vfmig_timeout_action vfmig_precopy_timeout_fn(void *opaque, const struct vfmig_status *status);
+
 struct vfmig_save_options {
 	size_t size;
 	const char *machine;        /* CONFIGURATION's machine name; NULL: pc-q35-7.2 */
@@ -307,6 +316,11 @@ struct vfmig_save_options {
 	bool no_return_path;
 	vfmig_log_fn *log;          /* may be NULL */
 	void *log_opaque;
+	uint64_t max_bandwidth;      /* bytes/s while devices work, none once they are stopped; 0: no limit */
+	uint64_t precopy_timeout_ns; /* how long pre-copy may try; 0: for ever */
+	/* Called by a step then, the device being at work still. NULL: give up. */
+	vfmig_precopy_timeout_fn *precopy_timeout;
+	void *precopy_timeout_opaque;
 };
 
 struct vfmig_save;

@@ -1,15 +1,32 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_save.c: vfmig save URI -o LINK. */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "command.h"
 #include "base/clock.h"
 #include "transfer.h"
 
+#define ASK_POLL_MS 250
+
 struct save_arguments {
 	struct transfer transfer;
 	struct vfmig_save_options options;
+	enum on_timeout { NOT_GIVEN, GIVE_UP, SWITCH, ASK } on_timeout;
 };
 
-enum { OPT_MACHINE = 512, OPT_DOWNTIME_LIMIT, OPT_NO_PRECOPY, OPT_NO_RETURN_PATH };
+enum {
+	OPT_MACHINE = 512,
+	OPT_DOWNTIME_LIMIT,
+	OPT_MAX_BANDWIDTH,
+	OPT_PRECOPY_TIMEOUT,
+	OPT_ON_TIMEOUT,
+	OPT_NO_PRECOPY,
+	OPT_NO_RETURN_PATH
+};
 
 static const struct argp_option options[] = {
 	{ "output", 'o', "LINK", 0,
@@ -18,16 +35,76 @@ static const struct argp_option options[] = {
 	{ "machine", OPT_MACHINE, "NAME", 0, "Machine name in the stream (pc-q35-7.2); QEMU loads only its own", 0 },
 	{ "downtime-limit", OPT_DOWNTIME_LIMIT, "MS", 0, "Stop the device once the rest takes at most this long (300)",
 	  0 },
+	{ "max-bandwidth", OPT_MAX_BANDWIDTH, "BYTES", 0,
+	  "Send at most so many bytes a second (K, M, G) while the device works (no limit)", 0 },
+	{ "precopy-timeout", OPT_PRECOPY_TIMEOUT, "MS", 0,
+	  "Try for so long to come below the downtime limit (for ever)", 0 },
+	{ "on-timeout", OPT_ON_TIMEOUT, "ACTION", 0,
+	  "Then: give-up (the device works on), switch (stop it all the same) or ask on the terminal (give-up)", 0 },
 	{ "no-precopy", OPT_NO_PRECOPY, NULL, 0, "Stop the device first, then save everything", 0 },
 	{ "no-return-path", OPT_NO_RETURN_PATH, NULL, 0,
 	  "unix:, tcp:, fd: to something that only stores the stream: do not wait for \"loaded\"", 0 },
 	{ 0 },
 };
 
+static const char *const on_timeout_names[] = { "", [GIVE_UP] = "give-up", [SWITCH] = "switch", [ASK] = "ask" };
+
+static enum on_timeout parse_on_timeout(struct argp_state *state, const char *text)
+{
+	for (size_t i = GIVE_UP; i < sizeof(on_timeout_names) / sizeof(on_timeout_names[0]); i++)
+		if (!strcmp(text, on_timeout_names[i])) {
+			if (i == ASK && !isatty(STDIN_FILENO))
+				argp_error(state, "--on-timeout ask: standard input is no terminal, so nobody can be "
+						  "asked");
+			return (enum on_timeout)i;
+		}
+	argp_error(state, "--on-timeout %s: expected give-up, switch or ask", text);
+	return GIVE_UP;
+}
+
+/* False: a signal came, which are blocked while a save goes on. */
+static bool wait_for_answer(void)
+{
+	struct pollfd fd = { .fd = STDIN_FILENO, .events = POLLIN };
+	sigset_t pending;
+	while (poll(&fd, 1, ASK_POLL_MS) == 0)
+		if (sigpending(&pending) == 0 && (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM)))
+			return false;
+	return true;
+}
+
+/* The device works on while the question is open; the end of the input gives up. */
+static enum vfmig_timeout_action ask(const struct vfmig_status *status)
+{
+	char line[16], bytes[OUTPUT_NUMBER_MAX], downtime[OUTPUT_NUMBER_MAX];
+	for (;;) {
+		fprintf(stderr, "\nNot below the downtime limit yet: %s pending, expected downtime %s.\n"
+				"Stop the device now (s), give up (g), or try as long again (t)? ",
+			output_bytes(status->pending_bytes, bytes),
+			status->expected_downtime_ns ? output_ns(status->expected_downtime_ns, downtime) : "unknown");
+		if (!wait_for_answer() || !fgets(line, sizeof(line), stdin) || line[0] == 'g')
+			return VFMIG_TIMEOUT_GIVE_UP;
+		if (line[0] == 's' || line[0] == 't')
+			return line[0] == 's' ? VFMIG_TIMEOUT_SWITCH : VFMIG_TIMEOUT_GO_ON;
+	}
+}
+
+static enum vfmig_timeout_action precopy_timeout(void *opaque, const struct vfmig_status *status)
+{
+	const struct save_arguments *a = opaque;
+	if (a->on_timeout == ASK)
+		return ask(status);
+	return a->on_timeout == SWITCH ? VFMIG_TIMEOUT_SWITCH : VFMIG_TIMEOUT_GIVE_UP;
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct save_arguments *a = state->input;
 	switch (key) {
+	case ARGP_KEY_END:
+		if (a->on_timeout && !a->options.precopy_timeout_ns)
+			argp_error(state, "--on-timeout needs --precopy-timeout");
+		return 0;
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &a->transfer;
 		return 0;
@@ -39,6 +116,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_DOWNTIME_LIMIT:
 		a->options.downtime_limit_ns = transfer_parse_ms(state, "--downtime-limit", arg) * NS_PER_MS;
+		return 0;
+	case OPT_MAX_BANDWIDTH:
+		if (!open_parse_size(arg, &a->options.max_bandwidth) || !a->options.max_bandwidth)
+			argp_error(state, "--max-bandwidth %s: expected bytes a second, 100M say", arg);
+		return 0;
+	case OPT_PRECOPY_TIMEOUT:
+		a->options.precopy_timeout_ns = transfer_parse_ms(state, "--precopy-timeout", arg) * NS_PER_MS;
+		return 0;
+	case OPT_ON_TIMEOUT:
+		a->on_timeout = parse_on_timeout(state, arg);
 		return 0;
 	case OPT_NO_PRECOPY:
 		a->options.no_precopy = true;
@@ -105,6 +192,8 @@ int cmd_save(int argc, char **argv)
 	a.options.size = sizeof(a.options);
 	a.options.log = output_log;
 	a.options.log_opaque = &a.transfer.output;
+	a.options.precopy_timeout = precopy_timeout;
+	a.options.precopy_timeout_opaque = &a;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_USAGE;
 	struct vfmig_error err = { 0 };

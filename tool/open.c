@@ -47,8 +47,7 @@ bool open_parse_option(int key, const char *arg, struct argp_state *state, struc
 	return key == OPEN_OPT_INTERFACE || key == OPEN_OPT_ACCESS;
 }
 
-/* A number with an optional K, M, G or T; the whole of text. */
-static bool parse_size(const char *text, uint64_t *ret)
+bool open_parse_size(const char *text, uint64_t *ret)
 {
 	static const char units[] = "KMGT";
 	if (*text < '0' || *text > '9')
@@ -81,8 +80,8 @@ int open_dma_parse(const char *text, struct open_dma *ret, struct vfmig_error *e
 		*at = '\0';
 	if (colon)
 		*colon = '\0';
-	if (!at || at == dma.file || !parse_size(at + 1, &dma.iova) ||
-	    (colon && (!parse_size(colon + 1, &dma.size) || !dma.size))) {
+	if (!at || at == dma.file || !open_parse_size(at + 1, &dma.iova) ||
+	    (colon && (!open_parse_size(colon + 1, &dma.size) || !dma.size))) {
 		free(dma.file);
 		return error_set(err, -EINVAL, "'%s': expected FILE@IOVA[:SIZE]", text);
 	}

@@ -25,6 +25,9 @@ enum { OPEN_OPT_INTERFACE = 1024, OPEN_OPT_ACCESS };
 	  "Open a kernel device by its IOMMU group or by its own file (by its own file where there is one)", 0 }
 bool open_parse_option(int key, const char *arg, struct argp_state *state, struct vfmig_device_options *opts);
 
+/* A number with an optional K, M, G or T; the whole of text. */
+bool open_parse_size(const char *text, uint64_t *ret);
+
 /* FILE@IOVA[:SIZE]: memory that the device may reach. */
 struct open_dma {
 	char *file; /* owned */

@@ -30,6 +30,7 @@ static inline bool range_inside(uint64_t offset, uint64_t length, uint64_t size)
 }
 
 static inline uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static inline uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* What has arrived and not been taken yet. take() gives NULL when too short. */
 struct cursor {

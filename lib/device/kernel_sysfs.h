@@ -50,7 +50,8 @@ uint32_t kernel_place_number(const struct kernel_place *p, const char *file);
  */
 unsigned kernel_group_blockers(const struct kernel_place *self, char *text, size_t size);
 
-/* "process 4711 (qemu-system-x86)", who but this process has `path` open, as far as one may see; "" when nobody is seen. */
+/* "process 4711 (qemu-system-x86)", who but this process has `path` open, as far as one may see; "" when nobody is
+ * seen. */
 void kernel_holder(const struct kernel_roots *roots, const char *path, char *text, size_t size);
 
 /* "DEV/vfio/GROUP" and "DEV/vfio/devices/CDEV"; false: does not fit. */

@@ -86,6 +86,24 @@ int participants_check_p2p(const struct participants *p, struct vfmig_error *err
 	return 0;
 }
 
+int participants_pending(const struct participants *p, bool exact, struct converge_pending *ret,
+			 struct vfmig_error *err)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		const struct participant *one = &p->list[i];
+		struct vfmig_pending pending = { 0 };
+		int r = one->ops.save_live_pending ? one->ops.save_live_pending(one->opaque, exact, &pending, err) : 0;
+		if (r < 0)
+			return r;
+		if (__builtin_add_overflow(ret->bytes, pending.precopy_bytes, &ret->bytes) ||
+		    __builtin_add_overflow(ret->bytes, pending.stop_copy_bytes, &ret->bytes) ||
+		    __builtin_add_overflow(ret->stop_ns, pending.stop_ns, &ret->stop_ns))
+			return error_set(err, -EOVERFLOW, "%s: what is pending adds up to more than 2^64", one->name);
+		ret->unknown |= pending.stop_copy_unknown;
+	}
+	return 0;
+}
+
 void participants_clear(struct participants *p)
 {
 	for (size_t i = 0; i < p->count; i++)

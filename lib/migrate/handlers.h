@@ -7,6 +7,7 @@
 #define VFMIG_MIGRATE_HANDLERS_H
 
 #include "device/device.h"
+#include "migrate/converge.h"
 #include "stream/description.h"
 
 struct log {
@@ -64,6 +65,10 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 		  const struct log *log, struct vfmig_error *err);
 /* While checking is on, load_state verifies and touches no device. Turning it off forgets what was counted. */
 void vfio_load_set_checking(struct participant *p, bool checking);
+/* Adds up what every one has left: to bytes, stop_ns and unknown of *ret. */
+int participants_pending(const struct participants *p, bool exact, struct converge_pending *ret,
+			 struct vfmig_error *err);
+
 /*
  * Several devices may do DMA to each other while one is stopped and another is
  * not, so a v2 device without the P2P states has to be the only one

@@ -11,8 +11,7 @@
  *   HEADER        header, CONFIGURATION; with a return path: open it, ping
  *   SETUP         each participant: START section (save_setup)
  *   ITERATE       each participant in turn: PART section (save_live_iterate)
- *   DECIDE        after each round: does what is pending fit into the downtime
- *                 limit at the measured bandwidth? Estimate first, exact then.
+ *   DECIDE        after each round: converge.c tells whether to go on
  *   STOP_PREPARE  each participant   } from here on the downtime runs
  *   STOP          each participant   }
  *   COMPLETE      each participant: END section (save_live_complete_precopy)
@@ -31,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -42,7 +42,6 @@
 
 #define DEFAULT_MACHINE "pc-q35-7.2"
 #define DEFAULT_DOWNTIME_NS (300 * NS_PER_MS)
-#define BANDWIDTH_WINDOW_NS (100 * NS_PER_MS)
 #define RETURN_MESSAGES 16u /* read in one step */
 #define PING_VALUE 1u	    /* as QEMU's first ping */
 
@@ -80,7 +79,10 @@ struct vfmig_save {
 	bool round_done;      /* every participant of this round had nothing left */
 	bool decide_exact;
 	uint32_t sections;	/* section ids that were given */
-	bool pending_unknown;	/* some participant cannot tell what is left */
+	struct converge converge;
+	struct converge_pending pending;
+	int pause_fd; /* timerfd: while sending pauses for max_bandwidth; -1: never */
+	bool pausing;
 	uint64_t finish_offset; /* in the stream, of what only FINISH puts; 0: not there yet */
 	bool refused;		/* the other side said that it will not run */
 	short wait_events;
@@ -91,7 +93,6 @@ struct vfmig_save {
 
 	struct vfmig_status status;
 	uint64_t started_ns, stopped_ns, ended_ns;
-	uint64_t window_ns, window_bytes;
 };
 
 /* May the other side have all of the state? Then only its refusal lets the source run. */
@@ -107,7 +108,7 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 	if (!s)
 		return error_errno(err, -ENOMEM, "save");
 	s->link = link;
-	s->cancel_fd = -1;
+	s->cancel_fd = s->pause_fd = -1;
 	int r = options_read(&s->opts, sizeof(s->opts), opts, "save options", err);
 	const char *machine = s->opts.machine ? s->opts.machine : DEFAULT_MACHINE;
 	if (r == 0 && (strlen(machine) == 0 || strlen(machine) >= sizeof(s->machine)))
@@ -117,6 +118,9 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 		r = writer_new(link, &s->writer, err);
 	if (r == 0 && (s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
+	if (r == 0 && s->opts.max_bandwidth &&
+	    (s->pause_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0)
+		r = error_errno(err, -errno, "timerfd");
 	if (r < 0) {
 		vfmig_save_free(s);
 		return r;
@@ -124,8 +128,11 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 	strcpy(s->machine, machine);
 	s->return_path_open = link->two_way && !s->opts.no_return_path;
 	s->log = (struct log) { s->opts.log, s->opts.log_opaque };
-	if (s->opts.downtime_limit_ns == 0)
-		s->opts.downtime_limit_ns = DEFAULT_DOWNTIME_NS;
+	s->converge = (struct converge) {
+		.downtime_limit_ns = s->opts.downtime_limit_ns ? s->opts.downtime_limit_ns : DEFAULT_DOWNTIME_NS,
+		.max_bandwidth = s->opts.max_bandwidth,
+		.timeout_ns = s->opts.precopy_timeout_ns,
+	};
 	*ret_save = s;
 	return 0;
 }
@@ -143,6 +150,8 @@ void vfmig_save_free(struct vfmig_save *save)
 	writer_free(save->writer);
 	if (save->cancel_fd >= 0)
 		close(save->cancel_fd);
+	if (save->pause_fd >= 0)
+		close(save->pause_fd);
 	free(save);
 }
 
@@ -212,7 +221,7 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 	s->description.devices = calloc(s->participants.count + 1, sizeof(*s->description.devices));
 	if (!s->description.devices)
 		return error_errno(err, -ENOMEM, "description");
-	s->started_ns = s->window_ns = clock_now_ns();
+	s->started_ns = clock_now_ns();
 	writer_header(s->writer, s->machine);
 	if (s->return_path_open) {
 		uint8_t ping[4];
@@ -238,6 +247,7 @@ static int do_setup(struct vfmig_save *s, struct vfmig_error *err)
 		return 0;
 	enter(s, s->opts.no_precopy ? STOP_PREPARE : ITERATE);
 	s->status.phase = VFMIG_PHASE_PRECOPY;
+	converge_start(&s->converge, clock_now_ns(), writer_offset(s->writer));
 	s->round_done = true;
 	return 0;
 }
@@ -255,59 +265,82 @@ static int do_iterate(struct vfmig_save *s, struct vfmig_error *err)
 	}
 	if (++s->at == s->participants.count) {
 		enter(s, DECIDE);
-		s->decide_exact = false;
+		s->decide_exact = s->round_done; /* the last look: what the downtime will be */
 	}
 	return 0;
 }
 
-/* Bytes that have to leave while the device is stopped, and how long that takes. */
+/* Asks for what is left; what that means for the downtime goes into the status. */
 static int sum_pending(struct vfmig_save *s, bool exact, struct vfmig_error *err)
 {
-	uint64_t sum = 0;
-	s->pending_unknown = false;
-	for (size_t i = 0; i < s->participants.count; i++) {
-		const struct participant *p = &s->participants.list[i];
-		struct vfmig_pending pending = { 0 };
-		int r = p->ops.save_live_pending ? p->ops.save_live_pending(p->opaque, exact, &pending, err) : 0;
-		if (r < 0)
-			return r;
-		if (__builtin_add_overflow(sum, pending.precopy_bytes, &sum) ||
-		    __builtin_add_overflow(sum, pending.stop_copy_bytes, &sum))
-			return error_set(err, -EOVERFLOW, "%s: pending bytes add up to more than 2^64", p->name);
-		s->pending_unknown |= pending.stop_copy_unknown;
-	}
-	s->status.pending_bytes = sum;
-	uint64_t bandwidth = s->status.bandwidth_bytes_per_s;
-	double ns = bandwidth ? (double)sum / (double)bandwidth * (double)NS_PER_S : 0;
-	s->status.expected_downtime_ns = ns < (double)INT64_MAX ? (uint64_t)ns : INT64_MAX;
+	s->pending = (struct converge_pending) { .exact = exact, .nothing_to_send = s->round_done };
+	int r = participants_pending(&s->participants, exact, &s->pending, err);
+	if (r < 0)
+		return r;
+	uint64_t ns = converge_downtime_ns(&s->converge, &s->pending);
+	s->status.pending_bytes = s->pending.bytes;
+	s->status.bandwidth_bytes_per_s = s->converge.bandwidth;
+	s->status.expected_downtime_ns = ns == UINT64_MAX ? 0 : ns;
 	return 0;
 }
 
-static void measure_bandwidth(struct vfmig_save *s)
+/* The limit cannot be kept, and more pre-copy would not help. */
+static void tell_switch(const struct vfmig_save *s)
 {
-	uint64_t now = clock_now_ns(), bytes = writer_offset(s->writer);
-	if (now - s->window_ns < BANDWIDTH_WINDOW_NS)
-		return;
-	s->status.bandwidth_bytes_per_s =
-	    (uint64_t)((double)(bytes - s->window_bytes) / ((double)(now - s->window_ns) / (double)NS_PER_S));
-	s->window_ns = now;
-	s->window_bytes = bytes;
+	uint64_t ns = s->status.expected_downtime_ns, limit_ns = s->converge.downtime_limit_ns;
+	if (ns > limit_ns)
+		log_line(&s->log, VFMIG_LOG_WARNING,
+			 "the device is stopped for about %.1f ms, longer than the limit of %.1f ms",
+			 (double)ns / (double)NS_PER_MS, (double)limit_ns / (double)NS_PER_MS);
+}
+
+/* The caller says what is to be done; without a word from it the device is not stopped for longer than it allowed. */
+static int timed_out(struct vfmig_save *s, enum stage *ret_next, struct vfmig_error *err)
+{
+	enum vfmig_timeout_action action = VFMIG_TIMEOUT_GIVE_UP;
+	struct vfmig_status status;
+	vfmig_save_status(s, &status);
+	if (s->opts.precopy_timeout)
+		action = s->opts.precopy_timeout(s->opts.precopy_timeout_opaque, &status);
+	if (action == VFMIG_TIMEOUT_GIVE_UP)
+		return error_set(err, -ETIME,
+				 "pre-copy did not converge in %llu ms: %llu bytes are pending at %llu bytes/s, a "
+				 "downtime of %.1f ms, and the limit is %.1f ms",
+				 (unsigned long long)(s->opts.precopy_timeout_ns / NS_PER_MS),
+				 (unsigned long long)s->pending.bytes, (unsigned long long)s->converge.bandwidth,
+				 (double)status.expected_downtime_ns / (double)NS_PER_MS,
+				 (double)s->converge.downtime_limit_ns / (double)NS_PER_MS);
+	*ret_next = action == VFMIG_TIMEOUT_SWITCH ? STOP_PREPARE : ITERATE;
+	converge_extend(&s->converge, clock_now_ns());
+	return 0;
 }
 
 static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 {
-	measure_bandwidth(s);
+	enum stage next = ITERATE;
+	uint64_t now_ns = clock_now_ns();
+	converge_measure(&s->converge, now_ns, writer_offset(s->writer));
 	int r = sum_pending(s, s->decide_exact, err);
 	if (r < 0)
 		return r;
-	bool fits = s->status.pending_bytes == 0 ||
-		    (s->status.bandwidth_bytes_per_s && s->status.expected_downtime_ns <= s->opts.downtime_limit_ns);
-	fits = s->round_done || (fits && !s->pending_unknown);
-	if (fits && !s->decide_exact && !s->round_done) {
+	switch (converge_decide(&s->converge, now_ns, &s->pending)) {
+	case CONVERGE_LOOK_CLOSER:
 		s->decide_exact = true;
 		return 0;
+	case CONVERGE_TIMED_OUT:
+		r = timed_out(s, &next, err);
+		break;
+	case CONVERGE_SWITCH:
+		next = STOP_PREPARE;
+		break;
+	case CONVERGE_GO_ON:
+		break;
 	}
-	enter(s, fits ? STOP_PREPARE : ITERATE);
+	if (r < 0)
+		return r;
+	if (next == STOP_PREPARE)
+		tell_switch(s);
+	enter(s, next);
 	s->round_done = true;
 	return 0;
 }
@@ -457,6 +490,18 @@ static int flush(struct vfmig_save *s, struct vfmig_error *err)
 	return r;
 }
 
+/* Keeps pre-copy to max_bandwidth: -EAGAIN while it has to pause. */
+static int pause_sending(struct vfmig_save *s, struct vfmig_error *err)
+{
+	bool precopy = s->stage == ITERATE || s->stage == DECIDE;
+	uint64_t ns = precopy ? converge_pause_ns(&s->converge, clock_now_ns(), writer_offset(s->writer)) : 0;
+	s->pausing = ns > 0;
+	if (!ns)
+		return 0;
+	struct itimerspec timer = { .it_value = { (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) } };
+	return timerfd_settime(s->pause_fd, 0, &timer, NULL) < 0 ? error_errno(err, -errno, "timerfd") : -EAGAIN;
+}
+
 static int work(struct vfmig_save *s, struct vfmig_error *err)
 {
 	switch (s->stage) {
@@ -494,6 +539,7 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 	if (err)
 		*err = (struct vfmig_error) { 0 };
 	int r = 0;
+	s->pausing = false;
 	if (atomic_load(&s->cancelled))
 		r = error_set(err, -ECANCELED, "cancelled");
 	/* A refusal ends a save at once, not when the link has filled up or never again takes anything. */
@@ -501,6 +547,8 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		r = 0;
 	if (r == 0)
 		r = flush(s, err);
+	if (r == 0)
+		r = pause_sending(s, err);
 	if (r == 0)
 		r = s->stage == CONFIRM ? do_confirm(s, err) : error_not_again(work(s, err));
 	s->status.total_bytes = writer_offset(s->writer);
@@ -513,8 +561,8 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 
 int vfmig_save_wait(struct vfmig_save *save, short *ret_events)
 {
-	*ret_events = save->wait_events;
-	return save->link->wait_fd;
+	*ret_events = save->pausing ? POLLIN : save->wait_events;
+	return save->pausing ? save->pause_fd : save->link->wait_fd;
 }
 
 int vfmig_save_run(struct vfmig_save *save, struct vfmig_error *err)

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/bytes.h"
+#include "base/clock.h"
 #include "migrate/handlers.h"
 #include "migrate/vfio_config.h"
 
@@ -29,6 +31,7 @@ struct vfio_save {
 	enum vfmig_state initial; /* what undo goes back to */
 
 	bool in_chunk; /* a transaction is being put */
+	uint64_t transition_ns; /* the longest that it has shown */
 
 	struct pci_config config;
 	struct config_record record;
@@ -43,7 +46,10 @@ static int named(struct vfio_save *s, int code, const char *phase, struct vfmig_
 
 static int set_state(struct vfio_save *s, enum vfmig_state state, struct vfmig_error *err)
 {
-	return s->protocol->ops->set_state(s->protocol, state, err);
+	uint64_t began_ns = clock_now_ns();
+	int r = s->protocol->ops->set_state(s->protocol, state, err);
+	s->transition_ns = max_u64(s->transition_ns, clock_now_ns() - began_ns);
+	return r;
 }
 
 /* Running to pre-copy. A device that is stopped already is saved as it stands. */
@@ -79,6 +85,8 @@ static int save_live_pending(void *opaque, bool exact, struct vfmig_pending *ret
 {
 	struct vfio_save *s = opaque;
 	int r = s->protocol->ops->pending(s->protocol, exact, ret, err);
+	/* Into P2P where there is one, into stop-and-copy, and into stopped. */
+	ret->stop_ns = s->transition_ns * (s->protocol->has_p2p ? 3 : 2);
 	return r < 0 ? named(s, r, "pre-copy", err) : 0;
 }
 

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""converge.py: a device that is never done: bandwidth limited, time limited, and who decides then."""
+import json
+import os
+import pty
+
+from tap import contains, device, equal, finish, main, run, run_fails, run_ok, start, state_of, test
+
+NEVER = ["--size", "1M", "--start", "--rate", "20000"]  # it writes ten times as fast as it is sent
+TIMED = ["--downtime-limit", "1", "--precopy-timeout", "300", "--max-bandwidth", "8M", "-o", "null:"]
+
+
+@test
+def bandwidth_is_kept_while_it_works(scratch):
+    out = run_ok("save", "sim:size=1M", "-o", "null:", "--json", "--max-bandwidth", "4M").json_lines()[-1]
+    assert out["precopy_bytes"] >= 1 << 20, out
+    # The last piece is not waited for.
+    assert out["elapsed_ns"] >= (out["precopy_bytes"] - (1 << 20)) / (4 << 20) * 1e9, out
+    assert out["bandwidth_bytes_per_s"] <= 8 << 20, out
+    contains(run("save", "sim:", "-o", "null:", "--max-bandwidth", "fast").err, "100M")
+
+
+@test
+def it_gives_up_in_time_and_the_device_works_on(scratch):
+    with device(scratch, "a", *NEVER) as uri:
+        err = run_fails("save", uri, *TIMED).err
+        contains(err, "did not converge in 300 ms")
+        contains(err, "put back to what it was")
+        equal(state_of(uri), "running")
+
+
+@test
+def it_switches_all_the_same(scratch):
+    with device(scratch, "a", *NEVER) as uri:
+        result = run_ok("save", uri, *TIMED, "--on-timeout", "switch", "--json").json_lines()
+        equal(result[-1]["result"], "ok")
+        equal(state_of(uri), "stopped")
+
+
+def answered(uri, answers):
+    """A save whose user types these at its questions."""
+    user, terminal = pty.openpty()
+    process = start("save", uri, *TIMED, "--on-timeout", "ask", stdin=terminal)
+    os.close(terminal)
+    for answer in answers:
+        question = process.stderr.readline()  # the empty one before it
+        while "Not below" not in question:
+            question = process.stderr.readline()
+            assert question, "it ended without a question"
+        os.write(user, answer.encode() + b"\n")
+    result = finish(process)
+    os.close(user)
+    return result
+
+
+@test
+def its_user_is_asked(scratch):
+    with device(scratch, "a", *NEVER) as uri:
+        equal(answered(uri, ["t", "x", "g"]).code, 1)
+        equal(state_of(uri), "running")
+        equal(answered(uri, ["t", "s"]).code, 0)
+        equal(state_of(uri), "stopped")
+
+
+@test
+def nobody_is_asked_without_a_terminal(scratch):
+    result = run("save", "sim:", *TIMED, "--on-timeout", "ask")
+    equal(result.code, 2)
+    contains(result.err, "no terminal")
+    for wrong in ["--on-timeout", "switch"], ["--precopy-timeout", "5", "--on-timeout", "never"]:
+        equal(run("save", "sim:", "-o", "null:", *wrong).code, 2)
+
+
+@test
+def transitions_are_learned(scratch):
+    """Going into pre-copy took 100 ms: so may the others, and there are two or three of them to come."""
+    out = run_ok("save", "sim:size=64K,fault=slow@to-precopy:100", "-o", "null:", "--json").json_lines()[-1]
+    assert out["expected_downtime_ns"] >= 200_000_000, json.dumps(out)
+
+
+main()

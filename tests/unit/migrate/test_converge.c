@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_converge.c: numbers in, decisions out: a link and a device of arithmetic, and their time. */
+#include "harness.h"
+
+#include "base/clock.h"
+#include "migrate/converge.h"
+
+#define MIB UINT64_C(1048576)
+#define MS NS_PER_MS
+
+static struct converge begun(uint64_t limit_ms, uint64_t timeout_ms)
+{
+	struct converge c = { .downtime_limit_ns = limit_ms * MS, .timeout_ns = timeout_ms * MS };
+	converge_start(&c, 1000 * MS, 0);
+	return c;
+}
+
+static void test_bandwidth_is_of_whole_windows(void **state)
+{
+	(void)state;
+	struct converge c = begun(300, 0);
+	converge_measure(&c, 1099 * MS, 50 * MIB);
+	assert_int_equal(c.bandwidth, 0);
+	converge_measure(&c, 1100 * MS, 100 * MIB);
+	assert_int_equal(c.bandwidth, 1000 * MIB);
+	converge_measure(&c, 1199 * MS, 100 * MIB);
+	assert_int_equal(c.bandwidth, 1000 * MIB);
+	converge_measure(&c, 1300 * MS, 101 * MIB); /* it follows the link down */
+	assert_int_equal(c.bandwidth, 5 * MIB);
+}
+
+static void test_downtime_counts_bytes_and_transitions(void **state)
+{
+	(void)state;
+	struct converge c = begun(300, 0);
+	struct converge_pending p = { .bytes = 10 * MIB };
+	assert_int_equal(converge_downtime_ns(&c, &p), UINT64_MAX);
+	converge_measure(&c, 1100 * MS, 10 * MIB);
+	assert_int_equal(converge_downtime_ns(&c, &p), 100 * MS);
+	p.stop_ns = 150 * MS;
+	assert_int_equal(converge_downtime_ns(&c, &p), 250 * MS);
+	p.stop_ns = UINT64_MAX;
+	assert_int_equal(converge_downtime_ns(&c, &p), UINT64_MAX);
+	p = (struct converge_pending) { .bytes = UINT64_MAX, .stop_ns = 1 };
+	assert_true(converge_downtime_ns(&c, &p) > (uint64_t)INT64_MAX);
+	p = (struct converge_pending) { .unknown = true };
+	assert_int_equal(converge_downtime_ns(&c, &p), UINT64_MAX);
+}
+
+static void test_estimate_is_looked_at_again(void **state)
+{
+	(void)state;
+	struct converge c = begun(100, 0);
+	converge_measure(&c, 1100 * MS, 10 * MIB);
+	struct converge_pending p = { .bytes = 10 * MIB };
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_LOOK_CLOSER);
+	p.exact = true;
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_SWITCH);
+	p.bytes++;
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_GO_ON);
+	p.nothing_to_send = true;
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_SWITCH);
+	p = (struct converge_pending) { .unknown = true, .exact = true };
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_GO_ON);
+}
+
+static void test_time_runs_out(void **state)
+{
+	(void)state;
+	struct converge c = begun(100, 500);
+	struct converge_pending p = { .bytes = 100 * MIB, .exact = true };
+	assert_int_equal(converge_decide(&c, 1499 * MS, &p), CONVERGE_GO_ON);
+	assert_int_equal(converge_decide(&c, 1500 * MS, &p), CONVERGE_TIMED_OUT);
+	converge_extend(&c, 1500 * MS);
+	assert_int_equal(converge_decide(&c, 1999 * MS, &p), CONVERGE_GO_ON);
+	assert_int_equal(converge_decide(&c, 2000 * MS, &p), CONVERGE_TIMED_OUT);
+	p.bytes = 0; /* in time after all */
+	assert_int_equal(converge_decide(&c, 2000 * MS, &p), CONVERGE_SWITCH);
+	c = begun(100, 0);
+	p.bytes = 100 * MIB;
+	assert_int_equal(converge_decide(&c, UINT64_MAX - 1, &p), CONVERGE_GO_ON);
+}
+
+/* A device that dirties `rate` bytes/s of its `size` on a link of `link` bytes/s: rounds of 1 MiB, or what there is. */
+static enum converge_verdict simulate(struct converge *c, uint64_t size, uint64_t rate, uint64_t link,
+				      uint64_t *ret_pending)
+{
+	uint64_t now = 1000 * MS, sent = 0, pending = size;
+	for (int i = 0; i < 100000; i++) {
+		uint64_t piece = pending < MIB ? pending : MIB;
+		uint64_t ns = (uint64_t)((double)piece / (double)link * (double)NS_PER_S);
+		now += ns + 1000;
+		sent += piece;
+		pending = pending - piece + (uint64_t)((double)rate * (double)(ns + 1000) / (double)NS_PER_S);
+		if (pending > size)
+			pending = size;
+		converge_measure(c, now, sent);
+		struct converge_pending p = { .bytes = pending, .exact = true, .nothing_to_send = piece == 0 };
+		enum converge_verdict verdict = converge_decide(c, now, &p);
+		*ret_pending = pending;
+		if (verdict != CONVERGE_GO_ON)
+			return verdict;
+	}
+	return CONVERGE_GO_ON;
+}
+
+static void test_slow_and_fast_devices(void **state)
+{
+	uint64_t pending;
+	(void)state;
+	struct converge c = begun(50, 60000);
+	assert_int_equal(simulate(&c, 1024 * MIB, 0, 100 * MIB, &pending), CONVERGE_SWITCH);
+	assert_true(pending <= 6 * MIB);
+	c = begun(50, 60000);
+	assert_int_equal(simulate(&c, 1024 * MIB, 50 * MIB, 100 * MIB, &pending), CONVERGE_SWITCH);
+	assert_true(pending <= 6 * MIB);
+	c = begun(50, 60000);
+	assert_int_equal(simulate(&c, 1024 * MIB, 150 * MIB, 100 * MIB, &pending), CONVERGE_TIMED_OUT);
+	c = begun(11000, 60000); /* slow, but allowed */
+	assert_int_equal(simulate(&c, 1024 * MIB, 150 * MIB, 100 * MIB, &pending), CONVERGE_SWITCH);
+}
+
+static void test_pace(void **state)
+{
+	(void)state;
+	struct converge c = { .downtime_limit_ns = MS };
+	converge_start(&c, 1000 * MS, 5 * MIB);
+	assert_int_equal(converge_pause_ns(&c, 1000 * MS, 500 * MIB), 0);
+	c.max_bandwidth = 10 * MIB;
+	assert_int_equal(converge_pause_ns(&c, 1000 * MS, 5 * MIB), 0);
+	assert_int_equal(converge_pause_ns(&c, 1050 * MS, 6 * MIB), 50 * MS);
+	assert_int_equal(converge_pause_ns(&c, 1100 * MS, 6 * MIB), 0);
+	assert_int_equal(converge_pause_ns(&c, 1100 * MS, 100 * MIB), 100 * MS); /* in parts */
+	/* What a slow second did not send is not sent at once later. */
+	assert_int_equal(converge_pause_ns(&c, 60000 * MS, 6 * MIB), 0);
+	assert_int_equal(converge_pause_ns(&c, 60050 * MS, 7 * MIB), 50 * MS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bandwidth_is_of_whole_windows),
+		cmocka_unit_test(test_downtime_counts_bytes_and_transitions),
+		cmocka_unit_test(test_estimate_is_looked_at_again),
+		cmocka_unit_test(test_time_runs_out),
+		cmocka_unit_test(test_slow_and_fast_devices),
+		cmocka_unit_test(test_pace),
+	};
+	return cmocka_run_group_tests_name("converge", tests, NULL, NULL);
+}
