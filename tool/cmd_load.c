@@ -2,17 +2,19 @@
 /* cmd_load.c: vfmig load URI -i LINK. */
 #include "command.h"
 #include "owner.h"
+#include "switch_command.h"
 #include "transfer.h"
 
 struct load_arguments {
 	struct transfer transfer;
 	struct vfmig_load_options options;
 	struct owner owner;
+	struct switch_command commands;
 };
 
 enum {
 	OPT_REQUIRE_DIGEST = 512, OPT_NO_START, OPT_NO_VERIFY_FIRST, OPT_SPLIT_TRANSACTIONS, OPT_EXEC, OPT_GIVE,
-	OPT_HOLD, OPT_DISCARD,
+	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND,
 };
 
 static const struct argp_option options[] = {
@@ -34,6 +36,8 @@ static const struct argp_option options[] = {
 	{ "give", OPT_GIVE, "unix:PATH", 0,
 	  "Give the loaded kernel device's fd (SCM_RIGHTS) to the process that listens on PATH", 0 },
 	{ "hold", OPT_HOLD, NULL, 0, "Keep the loaded device until SIGTERM or SIGINT", 0 },
+	{ "resume-command", OPT_RESUME_COMMAND, "COMMAND", 0,
+	  "Run COMMAND (by sh -c) once the devices run; if it fails, the load fails and is taken back", 0 },
 	{ "discard", OPT_DISCARD, NULL, 0, "Load a kernel device and let it go, which resets it: for tests", 0 },
 	{ 0 },
 };
@@ -91,7 +95,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_DISCARD:
 		set_owner(state, &a->owner, OWNER_DISCARD, NULL);
 		return 0;
+	case OPT_RESUME_COMMAND:
+		a->commands.resume = arg;
+		return 0;
 	case ARGP_KEY_END:
+		if (a->commands.resume && a->options.no_start)
+			argp_error(state, "--resume-command with --no-start: nothing would run");
 		check_owner(state, a);
 		return 0;
 	}
@@ -134,6 +143,8 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 		return r;
 	for (size_t i = 0; !r && i < t->num_uris; i++)
 		r = vfmig_load_add_device(handle, t->devices[i], transfer_id(t, i), err);
+	if (!r)
+		r = switch_command_add_load(&a->commands, handle, err);
 	if (!r)
 		r = transfer_run(t, &load_ops, handle, err);
 	vfmig_load_status(handle, ret_status);

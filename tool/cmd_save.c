@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "base/clock.h"
+#include "switch_command.h"
 #include "transfer.h"
 
 #define ASK_POLL_MS 250
@@ -15,6 +16,7 @@
 struct save_arguments {
 	struct transfer transfer;
 	struct vfmig_save_options options;
+	struct switch_command commands;
 	enum on_timeout { NOT_GIVEN, GIVE_UP, SWITCH, ASK } on_timeout;
 };
 
@@ -24,6 +26,8 @@ enum {
 	OPT_MAX_BANDWIDTH,
 	OPT_PRECOPY_TIMEOUT,
 	OPT_ON_TIMEOUT,
+	OPT_STOP_COMMAND,
+	OPT_RESUME_COMMAND,
 	OPT_NO_PRECOPY,
 	OPT_NO_RETURN_PATH
 };
@@ -41,6 +45,10 @@ static const struct argp_option options[] = {
 	  "Try for so long to come below the downtime limit (for ever)", 0 },
 	{ "on-timeout", OPT_ON_TIMEOUT, "ACTION", 0,
 	  "Then: give-up (the device works on), switch (stop it all the same) or ask on the terminal (give-up)", 0 },
+	{ "stop-command", OPT_STOP_COMMAND, "COMMAND", 0,
+	  "Run COMMAND (by sh -c) right before the devices stop; its time is part of the downtime", 0 },
+	{ "resume-command", OPT_RESUME_COMMAND, "COMMAND", 0,
+	  "Run COMMAND if the devices were stopped and work here again after all", 0 },
 	{ "no-precopy", OPT_NO_PRECOPY, NULL, 0, "Stop the device first, then save everything", 0 },
 	{ "no-return-path", OPT_NO_RETURN_PATH, NULL, 0,
 	  "unix:, tcp:, fd: to something that only stores the stream: do not wait for \"loaded\"", 0 },
@@ -127,6 +135,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_ON_TIMEOUT:
 		a->on_timeout = parse_on_timeout(state, arg);
 		return 0;
+	case OPT_STOP_COMMAND:
+		a->commands.stop = arg;
+		return 0;
+	case OPT_RESUME_COMMAND:
+		a->commands.resume = arg;
+		return 0;
 	case OPT_NO_PRECOPY:
 		a->options.no_precopy = true;
 		return 0;
@@ -169,6 +183,7 @@ static int save(struct save_arguments *a, struct vfmig_status *ret_status, struc
 	r = vfmig_save_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;
+	r = switch_command_add_save(&a->commands, handle, err);
 	for (size_t i = 0; !r && i < t->num_uris; i++)
 		r = vfmig_save_add_device(handle, t->devices[i], transfer_id(t, i), err);
 	if (!r)
