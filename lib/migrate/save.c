@@ -410,8 +410,6 @@ static int listen_return_path(struct vfmig_save *s, struct vfmig_error *err)
 		uint32_t value;
 		/* A side that floods this one with messages gets its turn again at the next step. */
 		int r = n < RETURN_MESSAGES ? return_path_read(&s->return_path, s->link, &type, &value, err) : -EAGAIN;
-		if (r == -EAGAIN)
-			return r;
 		if (r < 0)
 			return r;
 		if (r == 0)
