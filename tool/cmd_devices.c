@@ -14,7 +14,7 @@
 struct devices {
 	bool open, json;
 	struct json_object *list; /* NULL: text */
-	unsigned count;
+	unsigned count, migrate, unknown;
 };
 
 /* What is found out about one device. */
@@ -103,9 +103,13 @@ static void print_text(const struct verdict *v, const struct kernel_place *p, co
 	if (v->interface)
 		printf(", by interface %s; pre-copy (saving while it works): %s; P2P (together with others): %s",
 		       v->interface, v->has_precopy ? "yes" : "no", v->has_p2p ? "yes" : "no");
-	if (v->why.message[0])
-		printf(": %s", v->why.message);
+	/* Why; after the first "; " what to do. */
+	const char *why = v->why.message, *to_do = strstr(why, "; ");
+	if (*why)
+		printf(": %.*s", to_do ? (int)(to_do - why) : (int)strlen(why), why);
 	printf("\n");
+	if (*why && to_do)
+		printf("  to do      %s\n", to_do + 2);
 }
 
 static struct json_object *text_or_null(const char *text)
@@ -127,10 +131,8 @@ static struct json_object *to_json(const struct verdict *v, const struct kernel_
 	json_object_object_add(o, "reason", text_or_null(v->reason));
 	json_object_object_add(o, "message", text_or_null(v->why.message));
 	json_object_object_add(o, "interface", text_or_null(v->interface));
-	if (v->interface) {
-		json_object_object_add(o, "precopy", json_object_new_boolean(v->has_precopy));
-		json_object_object_add(o, "p2p", json_object_new_boolean(v->has_p2p));
-	}
+	json_object_object_add(o, "precopy", v->interface ? json_object_new_boolean(v->has_precopy) : NULL);
+	json_object_object_add(o, "p2p", v->interface ? json_object_new_boolean(v->has_p2p) : NULL);
 	return o;
 }
 
@@ -151,11 +153,26 @@ static int show(void *opaque, const struct kernel_place *p)
 				  (uint16_t)kernel_place_number(p, "device"), (uint16_t)(class_code >> 8), &names);
 	judge(&v, p, d->open);
 	d->count++;
+	d->migrate += !strcmp(v.migrates, "yes");
+	d->unknown += !strcmp(v.migrates, "unknown");
 	if (d->list)
 		json_object_array_add(d->list, to_json(&v, p, &names));
 	else
 		print_text(&v, p, &names);
 	return 0;
+}
+
+static void print_summary(const struct devices *d)
+{
+	if (!d->count) {
+		printf("This machine has no PCI functions but bridges, no mediated devices, and no others that VFIO "
+		       "knows.\n");
+		return;
+	}
+	printf("\n%u device%s: %u can migrate, %u cannot as things are, %u unknown until opened (--open)\n", d->count,
+	       d->count == 1 ? "" : "s", d->migrate, d->count - d->migrate - d->unknown, d->unknown);
+	printf("A device can migrate when a VFIO driver that knows how to is bound to it: its vendor's; vfio-pci does "
+	       "not.\nFor a software device that can: vfmig probe sim:\n");
 }
 
 int cmd_devices(int argc, char **argv)
@@ -177,9 +194,8 @@ int cmd_devices(int argc, char **argv)
 		struct json_object *o = json_object_new_object();
 		json_object_object_add(o, "devices", d.list);
 		output_json(stdout, o, true);
-	} else if (!d.count) {
-		printf("This machine has no PCI functions but bridges, no mediated devices, and no others that VFIO "
-		       "knows.\n");
+	} else {
+		print_summary(&d);
 	}
 	return EXIT_OK;
 }

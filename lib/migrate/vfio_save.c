@@ -67,8 +67,14 @@ static int save_setup(void *opaque, struct vfmig_writer *w, struct vfmig_error *
 	}
 	if (r == 0)
 		r = pci_config_read(s->device, &s->config, err);
-	if (r == 0 && s->initial == VFMIG_STATE_RUNNING && !s->no_precopy && s->protocol->has_precopy)
+	bool precopy = s->initial == VFMIG_STATE_RUNNING && !s->no_precopy;
+	if (r == 0 && precopy && s->protocol->has_precopy)
 		r = set_state(s, VFMIG_STATE_PRE_COPY, err);
+	else if (r == 0 && precopy)
+		log_line(s->log, VFMIG_LOG_INFO,
+			 "%s: has no pre-copy: it is stopped while all of its state is sent (a newer driver or "
+			 "firmware may have it)",
+			 vfmig_device_name(s->device));
 	if (r < 0)
 		return named(s, r, "setup", err);
 	vfmig_put_be64(w, WIRE_VFIO_SETUP_STATE);

@@ -72,6 +72,20 @@ def nobody_is_asked_without_a_terminal(scratch):
 
 
 @test
+def without_precopy_it_says_so(scratch):
+    contains(run_ok("save", "sim:interface=v2,precopy=no", "-o", "null:").err, "has no pre-copy")
+    for options in "sim:interface=v2", "sim:interface=v2,precopy=no --no-precopy":
+        assert "no pre-copy" not in run_ok("save", *options.split(), "-o", "null:").err
+
+
+@test
+def without_p2p_it_goes_alone(scratch):
+    err = run_fails("save", "sim:interface=v2", "sim:interface=v2,p2p=no", "--id=a", "--id=b", "-o", "null:").err
+    contains(err, "sim:interface=v2,p2p=no: has no P2P states")
+    contains(err, "move it alone")
+
+
+@test
 def transitions_are_learned(scratch):
     """Going into pre-copy took 100 ms: so may the others, and there are two or three of them to come."""
     out = run_ok("save", "sim:size=64K,fault=slow@to-precopy:100", "-o", "null:", "--json").json_lines()[-1]
