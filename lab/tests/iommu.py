@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """iommu.py: two real functions in one group of an emulated IOMMU, and why they do not open or migrate."""
+import json
 import os
 import subprocess
 
 import guest  # noqa: F401: finds tap
-from tap import contains, main, run_fails, run_ok, test
+from tap import contains, equal, main, run_fails, run_ok, test
 
 PCI = '/sys/bus/pci/devices'
 
@@ -19,6 +20,12 @@ def functions():
                 found.append(name)
     assert len(found) == 2, found
     return found
+
+
+def reason(function):
+    """What the list of all devices says of it."""
+    devices = json.loads(run_ok('devices', '--json').out)['devices']
+    return [device['reason'] for device in devices if device['uri'] == f'pci:{function}']
 
 
 def put(path, text):
@@ -40,6 +47,7 @@ def driver_in_the_way(scratch):
     said = run_fails('probe', f'pci:{first}').err
     contains(said, 'e1000')
     contains(said, 'vfio-pci')
+    equal(reason(first), ['driver-in-the-way'])
 
 
 @test
@@ -49,7 +57,8 @@ def group_not_viable(scratch):
     bind(second, 'e1000')
     said = run_fails('probe', f'pci:{first}').err
     contains(said, 'not viable')
-    contains(said, second)
+    contains(said, f'{second} (e1000)')
+    equal(reason(first), ['group-not-viable'])
 
 
 @test
@@ -69,6 +78,7 @@ def no_migration_interface(scratch):
     put('/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts', 'Y')
     contains(run_ok('probe', f'pci:{functions()[0]}').out, 'migration')
     contains(run_fails('save', f'pci:{functions()[0]}', '-o', 'null:').err, 'migration')
+    equal(reason(functions()[0]), ['no-migration'])
 
 
 subprocess.run(['modprobe', '-a', 'e1000', 'vfio-pci'], check=True)
