@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "link/schemes.h"
+#include "link/socket.h"
 
 /* Room in a pipe: an unprivileged process's limit. With the usual 64 KiB both
  * sides sleep and wake for every 64 KiB, and a third of the throughput is lost. */
@@ -153,7 +154,8 @@ static int init_socket(struct fd_link *f, struct vfmig_error *err)
 		return error_set(err, -EINVAL, "a socket of type %d, expected a stream socket", type);
 	f->socket = true;
 	f->base.two_way = true;
-	return 0;
+	int r = socket_set_options(f->fd);
+	return r < 0 ? error_errno(err, r, "socket options") : 0;
 }
 
 /* A description of our own, so that O_NONBLOCK disturbs nobody. */
@@ -275,16 +277,28 @@ int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struc
 	return fd_link_new(fd, false, name, direction, ret, err);
 }
 
+/* A listening socket, as systemd hands over: takes the next connection in its place. */
+static int take_connection(int fd, uint32_t timeout_ms, struct vfmig_error *err)
+{
+	int listens = 0;
+	socklen_t length = sizeof(listens);
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens)
+		return fd;
+	int r = socket_accept(fd, timeout_ms ? socket_deadline(timeout_ms) : SOCKET_NEVER, err);
+	close(fd);
+	return r;
+}
+
 int fd_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
 		 struct vfmig_error *err)
 {
-	(void)timeout_ms;
 	char *end;
 	errno = 0;
 	long fd = strtol(rest, &end, 10);
 	if (errno || *end || rest[0] < '0' || rest[0] > '9' || fd > INT_MAX)
 		return error_set(err, -EINVAL, "'%s' is not the number of an fd", rest);
-	return fd_link_new((int)fd, false, "", direction, ret, err);
+	int r = take_connection((int)fd, timeout_ms, err);
+	return r < 0 ? r : fd_link_new(r, false, "", direction, ret, err);
 }
 
 int stdio_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,

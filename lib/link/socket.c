@@ -2,6 +2,8 @@
 /* socket.c: connecting and accepting within a time. */
 #include "link/socket.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -9,6 +11,11 @@
 #include "base/clock.h"
 
 #define RETRY_NS (20 * NS_PER_MS)
+
+/* Of SOCKET_DEAD_S. */
+#define KEEPALIVE_IDLE_S 10
+#define KEEPALIVE_INTERVAL_S 5
+#define KEEPALIVE_PROBES ((SOCKET_DEAD_S - KEEPALIVE_IDLE_S) / KEEPALIVE_INTERVAL_S)
 
 uint64_t socket_deadline(uint32_t timeout_ms)
 {
@@ -73,6 +80,28 @@ int socket_connect(const struct sockaddr *address, socklen_t length, uint64_t de
 		return r;
 	}
 	return fd;
+}
+
+int socket_set_options(int fd)
+{
+	static const struct {
+		int level, name, value;
+	} options[] = {
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S },
+		{ IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT, SOCKET_DEAD_S * 1000 },
+	};
+	int protocol;
+	socklen_t length = sizeof(protocol);
+	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) < 0)
+		return -errno;
+	for (size_t i = 0; protocol == IPPROTO_TCP && i < sizeof(options) / sizeof(options[0]); i++)
+		if (setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int)) < 0)
+			return -errno;
+	return 0;
 }
 
 int socket_accept(int listener, uint64_t deadline_ns, struct vfmig_error *err)

@@ -16,6 +16,12 @@ bool socket_retry(uint64_t deadline_ns);
 
 /* fd or -errno; -ETIMEDOUT after the deadline. One attempt. */
 int socket_connect(const struct sockaddr *address, socklen_t length, uint64_t deadline_ns);
+/*
+ * TCP only, nothing otherwise: small records are not held back, and a peer whose machine or
+ * network is gone is noticed within SOCKET_DEAD_S, whether anything is being sent or not. -errno.
+ */
+#define SOCKET_DEAD_S 40
+int socket_set_options(int fd);
 /* Accepts one connection. fd or -errno; -ETIMEDOUT after the deadline. */
 int socket_accept(int listener, uint64_t deadline_ns, struct vfmig_error *err);
 

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,19 +106,6 @@ static int tcp_accept(const struct addrinfo *list, uint32_t timeout_ms, char *na
 	return fd;
 }
 
-/* Small records are not held back, and a peer whose machine is gone is noticed. */
-static int set_options(int fd, struct vfmig_error *err)
-{
-	int on = 1;
-	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) < 0) {
-		int code = -errno;
-		close(fd);
-		return error_errno(err, code, "socket options");
-	}
-	return fd;
-}
-
 int tcp_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
 		  struct vfmig_error *err)
 {
@@ -131,7 +117,5 @@ int tcp_link_open(const char *rest, enum vfmig_direction direction, uint32_t tim
 	r = direction == VFMIG_SAVE ? tcp_connect(list, timeout_ms, err) :
 				      tcp_accept(list, timeout_ms, name, sizeof(name), err);
 	freeaddrinfo(list);
-	if (r >= 0)
-		r = set_options(r, err);
 	return r < 0 ? r : fd_link_new(r, true, name, direction, ret, err);
 }

@@ -126,6 +126,51 @@ static void test_tcp_name(void **state)
 	vfmig_link_close(load);
 }
 
+static int option(int fd, int name)
+{
+	int value = 0;
+	socklen_t length = sizeof(value);
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, name, &value, &length), 0);
+	return value;
+}
+
+/* fd: with a listening socket, as systemd hands it over; and whoever made the socket, a dead peer is noticed. */
+static void test_listening_fd(void **state)
+{
+	(void)state;
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof(address);
+	char rest[32], sent = 'x', byte = 0;
+	struct vfmig_link *save, *load;
+	struct vfmig_error err;
+	struct listener l;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	int kept = dup(fd); /* systemd's own */
+	snprintf(rest, sizeof(rest), "%d", fd);
+	listen_start(&l, "fd:", rest);
+	snprintf(rest, sizeof(rest), "127.0.0.1:%d", ntohs(address.sin_port));
+	assert_int_equal(open_link("tcp:", rest, VFMIG_SAVE, 20000, &save, &err), 0);
+	load = listen_end(&l);
+	assert_true(load->two_way);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+	assert_true(option(load->wait_fd, TCP_KEEPIDLE) + option(load->wait_fd, TCP_KEEPINTVL) *
+		    option(load->wait_fd, TCP_KEEPCNT) <= 60);
+	assert_true(option(save->wait_fd, TCP_USER_TIMEOUT) > 0);
+	assert_int_equal(link_writev(save, &(struct iovec) { &sent, 1 }, 1, &err), 1);
+	wait_link(load, POLLIN);
+	assert_int_equal(link_read(load, &byte, 1, &err), 1);
+	assert_int_equal(byte, 'x');
+	vfmig_link_close(save);
+	vfmig_link_close(load);
+	/* Nobody comes. */
+	snprintf(rest, sizeof(rest), "%d", kept);
+	assert_int_equal(open_link("fd:", rest, VFMIG_LOAD, 50, &load, &err), -ETIMEDOUT);
+	assert_error(err, "nobody connected");
+}
+
 static void test_tcp6(void **state)
 {
 	(void)state;
@@ -206,6 +251,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unix, scratch_setup, scratch_teardown),
 		cmocka_unit_test(test_tcp),
 		cmocka_unit_test(test_tcp_name),
+		cmocka_unit_test(test_listening_fd),
 		cmocka_unit_test(test_tcp6),
 		cmocka_unit_test_setup_teardown(test_nobody, scratch_setup, scratch_teardown),
 		cmocka_unit_test_setup_teardown(test_path_in_use, scratch_setup, scratch_teardown),
