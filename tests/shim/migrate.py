@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Real QEMUs, with a software device behind the shim: what one of them or vfmig saved, the other loads."""
 import json
+import socket
 
 import qemu
 import tap
@@ -99,6 +100,95 @@ def vfmig_saves_and_qemu_7_2_loads(scratch):
 @test
 def vfmig_saves_without_pre_copy_and_qemu_7_2_loads(scratch):
     vfmig_to_qemu(scratch, V7, "--no-precopy")
+
+
+def free_address():
+    """tcp: on a port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return "tcp:127.0.0.1:%d" % s.getsockname()[1]
+
+
+def listens(line, kind, place):
+    """Is this line of /proc/net/KIND a socket that listens there?"""
+    words = line.split()
+    if kind == "unix":
+        return words[-1] == place and words[3] == "00010000"
+    return words[1].endswith(":%04X" % int(place.rsplit(":", 1)[1])) and words[3] == "0A"
+
+
+def wait_for_listener(link):
+    """QEMU tries to connect once only. The kernel knows who listens."""
+    kind, place = link.split(":", 1)
+    while True:
+        with open("/proc/net/" + kind, encoding="utf-8", errors="replace") as f:
+            if any(listens(line, kind, place) for line in f.readlines()[1:]):
+                return
+
+
+def live_from_qemu(scratch, version, link, return_path):
+    """A QEMU at work moves straight into a waiting vfmig."""
+    source = Qemu(scratch, version, ["sim:" + sim(version)])
+    source.do("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": return_path}])
+    source.do("cont")
+    source.work(100)
+    with tap.device(scratch, "b", *options(version)) as b:
+        load = tap.start("load", b, "-i", link)
+        wait_for_listener(link)
+        source.migration("migrate", uri=link)
+        result = tap.finish(load)
+        tap.equal(result.code, 0)
+        step = source.read(qemu.STEP)
+        tap.equal((claim(b)["loads"], claim(b)["resumed_step"]), (1, step))
+    source.quit()
+
+
+def live_to_qemu(scratch, version, link):
+    version.need()
+    with tap.device(scratch, "a", *options(version, "start")) as a, \
+            tap.device(scratch, "b", *options(version)) as b:
+        destination = Qemu(scratch, version, [b], incoming=True)
+        destination.do("migrate-incoming", uri=link)
+        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID)
+        destination.migrated()
+        destination.do("cont")
+        destination.quit()
+        tap.run_ok("prove", a, b)
+
+
+@test
+def qemu_7_2_moves_live_to_vfmig(scratch):
+    live_from_qemu(scratch, V7, "unix:%s/link" % scratch, False)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, False)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_with_a_return_path(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_over_tcp_with_a_return_path(scratch):
+    live_from_qemu(scratch, V10, free_address(), True)
+
+
+@test
+def vfmig_moves_live_to_qemu_7_2(scratch):
+    live_to_qemu(scratch, V7, "unix:%s/link" % scratch)
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0(scratch):
+    live_to_qemu(scratch, V10, "unix:%s/link" % scratch)
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_over_tcp(scratch):
+    live_to_qemu(scratch, V10, free_address())
 
 
 def two(version):

@@ -140,11 +140,14 @@ class Qemu:
     def migration(self, command, **arguments):
         """Starts one and waits for its end."""
         self.do(command, **arguments)
+        self.migrated()
+
+    def migrated(self):
         while True:
-            status = self.do("query-migrate").get("status")
-            if status in ("completed", "failed"):
+            answer = self.do("query-migrate")
+            if answer.get("status") in ("completed", "failed"):
                 break
-        tap.equal(status, "completed")
+        assert answer["status"] == "completed", answer
 
     def save(self, path):
         self.migration("migrate", uri="exec:cat>" + path)
