@@ -167,6 +167,10 @@ struct vfmig_link_options {
 	size_t size;
 	/* Connecting or waiting for a connection; 0: connect 10000, listen for ever. */
 	uint32_t timeout_ms;
+	/* A link that waits for a connection now listens `where`: "tcp:0.0.0.0:4444",
+	 * with the port that the kernel chose where 0 was asked for. May be NULL. */
+	void (*listening)(void *opaque, const char *where);
+	void *listening_opaque;
 };
 
 /*

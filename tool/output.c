@@ -147,6 +147,19 @@ void output_status(struct output *o, const struct vfmig_status *status)
 		print_progress(o, status);
 }
 
+void output_listening(void *opaque, const char *where)
+{
+	struct output *o = opaque;
+	if (o->json) {
+		struct json_object *j = json_object_new_object();
+		add_string(j, "event", "listening");
+		add_string(j, "link", where);
+		output_json(o->file, j, false);
+	} else if (o->progress) {
+		fprintf(stderr, "vfmig %s: waiting for the other side on %s\n", o->command, where);
+	}
+}
+
 static const char *level_name(enum vfmig_log_level level)
 {
 	static const char *const names[] = { "warning", "info", "debug" };

@@ -49,6 +49,8 @@ struct output {
 	uint64_t next_ns;
 };
 
+/* The link waits for the other side, there; struct vfmig_link_options's function. */
+void output_listening(void *opaque, const char *where);
 /* stdout_taken: the stream goes there. */
 void output_init(struct output *o, const char *command, bool is_save, bool json, bool quiet, bool stdout_taken);
 /* To be called often: prints when the phase has changed and about four times a second. */

@@ -141,7 +141,12 @@ static int open_devices(struct transfer *t, struct vfmig_error *err)
 
 int transfer_open(struct transfer *t, struct vfmig_error *err)
 {
-	struct vfmig_link_options opts = { .size = sizeof(opts), .timeout_ms = t->timeout_ms };
+	struct vfmig_link_options opts = {
+		.size = sizeof(opts),
+		.timeout_ms = t->timeout_ms,
+		.listening = output_listening,
+		.listening_opaque = &t->output,
+	};
 	bool is_save = t->direction == VFMIG_SAVE;
 	output_init(&t->output, t->command, is_save, t->json, t->quiet, is_save && !strcmp(t->link_uri, "-"));
 	int r = open_devices(t, err);

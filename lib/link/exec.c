@@ -160,10 +160,10 @@ static int exec_start(struct exec_link *e, const char *command, enum vfmig_direc
 	return fd_link_init(&e->fd, ours, true, direction, &exec_ops, err);
 }
 
-int exec_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
-		   struct vfmig_error *err)
+int exec_link_open(const char *rest, enum vfmig_direction direction,
+		   const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
-	(void)timeout_ms;
+	(void)opts;
 	struct exec_link *e = calloc(1, sizeof(*e));
 	if (!e)
 		return error_errno(err, -ENOMEM, "link");

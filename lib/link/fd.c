@@ -278,33 +278,35 @@ int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struc
 }
 
 /* A listening socket, as systemd hands over: takes the next connection in its place. */
-static int take_connection(int fd, uint32_t timeout_ms, struct vfmig_error *err)
+static int take_connection(int fd, const struct vfmig_link_options *opts, struct vfmig_error *err)
 {
 	int listens = 0;
 	socklen_t length = sizeof(listens);
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens)
 		return fd;
-	int r = socket_accept(fd, timeout_ms ? socket_deadline(timeout_ms) : SOCKET_NEVER, err);
+	char where[16];
+	snprintf(where, sizeof(where), "fd:%d", fd);
+	int r = socket_accept(fd, where, opts, err);
 	close(fd);
 	return r;
 }
 
-int fd_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
-		 struct vfmig_error *err)
+int fd_link_open(const char *rest, enum vfmig_direction direction,
+		 const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	char *end;
 	errno = 0;
 	long fd = strtol(rest, &end, 10);
 	if (errno || *end || rest[0] < '0' || rest[0] > '9' || fd > INT_MAX)
 		return error_set(err, -EINVAL, "'%s' is not the number of an fd", rest);
-	int r = take_connection((int)fd, timeout_ms, err);
+	int r = take_connection((int)fd, opts, err);
 	return r < 0 ? r : fd_link_new(r, false, "", direction, ret, err);
 }
 
-int stdio_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
-		    struct vfmig_error *err)
+int stdio_link_open(const char *rest, enum vfmig_direction direction,
+		    const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
-	(void)rest, (void)timeout_ms;
+	(void)rest, (void)opts;
 	const char *name = direction == VFMIG_SAVE ? "standard output" : "standard input";
 	int standard = direction == VFMIG_SAVE ? STDOUT_FILENO : STDIN_FILENO;
 	if (direction == VFMIG_SAVE && isatty(standard))

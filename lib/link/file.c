@@ -114,15 +114,15 @@ static int open_any(struct file_link *f, enum vfmig_direction direction, uint32_
 	return open_temporary(f, err);
 }
 
-int file_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
-		   struct vfmig_error *err)
+int file_link_open(const char *rest, enum vfmig_direction direction,
+		   const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	struct file_link *f = calloc(1, sizeof(*f));
 	if (!f)
 		return error_errno(err, -ENOMEM, "link");
 	f->fd.fd = -1;
 	f->path = strdup(rest);
-	int r = f->path ? open_any(f, direction, timeout_ms, err) : error_errno(err, -ENOMEM, "link");
+	int r = f->path ? open_any(f, direction, opts->timeout_ms, err) : error_errno(err, -ENOMEM, "link");
 	if (r >= 0)
 		r = fd_link_init(&f->fd, r, true, direction, &file_ops, err);
 	if (r < 0) {

@@ -56,7 +56,7 @@ int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struc
 		if (!*rest && strlen(schemes[i].usage) > strlen(schemes[i].prefix))
 			return error_set(err, -EINVAL, "link %s: expected %s", uri, schemes[i].usage);
 		struct vfmig_link *link;
-		r = schemes[i].open(rest, direction, o.timeout_ms, &link, err);
+		r = schemes[i].open(rest, direction, &o, &link, err);
 		if (r < 0)
 			return error_prefix(err, r, "%s", uri);
 		if (!link->name[0])

@@ -38,10 +38,10 @@ static const struct link_ops null_ops = {
 	.close = null_close,
 };
 
-int null_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
-		   struct vfmig_error *err)
+int null_link_open(const char *rest, enum vfmig_direction direction,
+		   const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
-	(void)rest, (void)direction, (void)timeout_ms;
+	(void)rest, (void)direction, (void)opts;
 	struct vfmig_link *l = calloc(1, sizeof(*l));
 	if (!l)
 		return error_errno(err, -ENOMEM, "null link");

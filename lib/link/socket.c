@@ -11,6 +11,7 @@
 #include "base/clock.h"
 
 #define RETRY_NS (20 * NS_PER_MS)
+#define SOCKET_NEVER UINT64_MAX
 
 /* Of SOCKET_DEAD_S. */
 #define KEEPALIVE_IDLE_S 10
@@ -104,8 +105,11 @@ int socket_set_options(int fd)
 	return 0;
 }
 
-int socket_accept(int listener, uint64_t deadline_ns, struct vfmig_error *err)
+int socket_accept(int listener, const char *where, const struct vfmig_link_options *opts, struct vfmig_error *err)
 {
+	uint64_t deadline_ns = opts->timeout_ms ? socket_deadline(opts->timeout_ms) : SOCKET_NEVER;
+	if (opts->listening)
+		opts->listening(opts->listening_opaque, where);
 	for (;;) {
 		int r = wait_for(listener, POLLIN, deadline_ns);
 		if (r == -ETIMEDOUT)

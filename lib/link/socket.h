@@ -5,11 +5,10 @@
 
 #include <sys/socket.h>
 
-#include "base/error.h"
+#include "link/link.h"
 
 #define SOCKET_CONNECT_MS 10000u
 
-#define SOCKET_NEVER UINT64_MAX
 uint64_t socket_deadline(uint32_t timeout_ms);
 /* Waits a moment; false when the deadline has passed. */
 bool socket_retry(uint64_t deadline_ns);
@@ -22,7 +21,10 @@ int socket_connect(const struct sockaddr *address, socklen_t length, uint64_t de
  */
 #define SOCKET_DEAD_S 40
 int socket_set_options(int fd);
-/* Accepts one connection. fd or -errno; -ETIMEDOUT after the deadline. */
-int socket_accept(int listener, uint64_t deadline_ns, struct vfmig_error *err);
+/*
+ * Says where it listens (opts->listening), then accepts one connection: in opts->timeout_ms, 0: for ever.
+ * fd or -errno; -ETIMEDOUT.
+ */
+int socket_accept(int listener, const char *where, const struct vfmig_link_options *opts, struct vfmig_error *err);
 
 #endif

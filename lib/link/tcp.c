@@ -94,28 +94,28 @@ static void name_listener(int fd, char *name, size_t size)
 	snprintf(name, size, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
 }
 
-static int tcp_accept(const struct addrinfo *list, uint32_t timeout_ms, char *name, size_t size,
+static int tcp_accept(const struct addrinfo *list, const struct vfmig_link_options *opts, char *name, size_t size,
 		      struct vfmig_error *err)
 {
 	int listener = tcp_listen(list, err);
 	if (listener < 0)
 		return listener;
 	name_listener(listener, name, size);
-	int fd = socket_accept(listener, timeout_ms ? socket_deadline(timeout_ms) : SOCKET_NEVER, err);
+	int fd = socket_accept(listener, name, opts, err);
 	close(listener);
 	return fd;
 }
 
-int tcp_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
-		  struct vfmig_error *err)
+int tcp_link_open(const char *rest, enum vfmig_direction direction,
+		  const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	struct addrinfo *list;
 	char name[256] = "";
 	int r = resolve(rest, direction, &list, err);
 	if (r < 0)
 		return r;
-	r = direction == VFMIG_SAVE ? tcp_connect(list, timeout_ms, err) :
-				      tcp_accept(list, timeout_ms, name, sizeof(name), err);
+	r = direction == VFMIG_SAVE ? tcp_connect(list, opts->timeout_ms, err) :
+				      tcp_accept(list, opts, name, sizeof(name), err);
 	freeaddrinfo(list);
 	return r < 0 ? r : fd_link_new(r, true, name, direction, ret, err);
 }

@@ -61,11 +61,14 @@ static int remove_stale(const struct sockaddr_un *address, struct vfmig_error *e
 	return unlink(address->sun_path) < 0 ? error_errno(err, -errno, "remove the stale socket") : 0;
 }
 
-static int unix_accept(const struct sockaddr_un *address, uint32_t timeout_ms, struct vfmig_error *err)
+static int unix_accept(const struct sockaddr_un *address, const struct vfmig_link_options *opts,
+		       struct vfmig_error *err)
 {
+	char where[sizeof(address->sun_path) + 8];
 	int r = remove_stale(address, err);
 	if (r < 0)
 		return r;
+	snprintf(where, sizeof(where), "unix:%s", address->sun_path);
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (listener < 0)
 		return error_errno(err, -errno, "socket");
@@ -75,20 +78,21 @@ static int unix_accept(const struct sockaddr_un *address, uint32_t timeout_ms, s
 		if (listen(listener, 1) < 0)
 			r = error_errno(err, -errno, "listen");
 		else
-			r = socket_accept(listener, timeout_ms ? socket_deadline(timeout_ms) : SOCKET_NEVER, err);
+			r = socket_accept(listener, where, opts, err);
 		unlink(address->sun_path);
 	}
 	close(listener);
 	return r;
 }
 
-int unix_link_open(const char *rest, enum vfmig_direction direction, uint32_t timeout_ms, struct vfmig_link **ret,
-		   struct vfmig_error *err)
+int unix_link_open(const char *rest, enum vfmig_direction direction,
+		   const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	struct sockaddr_un address;
 	int r = make_address(rest, &address, err);
 	if (r < 0)
 		return r;
-	r = direction == VFMIG_SAVE ? unix_connect(&address, timeout_ms, err) : unix_accept(&address, timeout_ms, err);
+	r = direction == VFMIG_SAVE ? unix_connect(&address, opts->timeout_ms, err) :
+				      unix_accept(&address, opts, err);
 	return r < 0 ? r : fd_link_new(r, true, "", direction, ret, err);
 }

@@ -6,7 +6,7 @@ import re
 import socket
 import subprocess
 
-from tap import VFMIG, contains, device, equal, finish, main, run, run_ok, start, state_of, test
+from tap import VFMIG, contains, device, equal, finish, main, read_event, run, run_ok, start, state_of, test
 
 
 def at_work(scratch):
@@ -50,6 +50,17 @@ def by_file(scratch):
 @test
 def by_commands(scratch):
     move_by_file(scratch, "exec:gzip -1 > %s/state" % scratch, "exec:gzip -dc %s/state" % scratch)
+
+
+@test
+def by_a_port_that_the_kernel_chooses(scratch):
+    with at_work(scratch) as source, idle(scratch) as destination:
+        load = start("load", destination, "-i", "tcp:127.0.0.1:0", "--json")
+        link = read_event(load, event="listening")["link"]
+        assert not link.endswith(":0"), link
+        run_ok("save", source, "-o", link)
+        equal(finish(load).code, 0)
+        prove_moved(source, destination)
 
 
 @test

@@ -109,23 +109,6 @@ def free_address():
         return "tcp:127.0.0.1:%d" % s.getsockname()[1]
 
 
-def listens(line, kind, place):
-    """Is this line of /proc/net/KIND a socket that listens there?"""
-    words = line.split()
-    if kind == "unix":
-        return words[-1] == place and words[3] == "00010000"
-    return words[1].endswith(":%04X" % int(place.rsplit(":", 1)[1])) and words[3] == "0A"
-
-
-def wait_for_listener(link):
-    """QEMU tries to connect once only. The kernel knows who listens."""
-    kind, place = link.split(":", 1)
-    while True:
-        with open("/proc/net/" + kind, encoding="utf-8", errors="replace") as f:
-            if any(listens(line, kind, place) for line in f.readlines()[1:]):
-                return
-
-
 def live_from_qemu(scratch, version, link, return_path):
     """A QEMU at work moves straight into a waiting vfmig."""
     source = Qemu(scratch, version, ["sim:" + sim(version)])
@@ -133,9 +116,8 @@ def live_from_qemu(scratch, version, link, return_path):
     source.do("cont")
     source.work(100)
     with tap.device(scratch, "b", *options(version)) as b:
-        load = tap.start("load", b, "-i", link)
-        wait_for_listener(link)
-        source.migration("migrate", uri=link)
+        load = tap.start("load", b, "-i", link, "--json")
+        source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
         result = tap.finish(load)
         tap.equal(result.code, 0)
         step = source.read(qemu.STEP)
@@ -173,7 +155,7 @@ def qemu_10_0_moves_live_to_vfmig_with_a_return_path(scratch):
 
 @test
 def qemu_10_0_moves_live_to_vfmig_over_tcp_with_a_return_path(scratch):
-    live_from_qemu(scratch, V10, free_address(), True)
+    live_from_qemu(scratch, V10, "tcp:127.0.0.1:0", True)
 
 
 @test
