@@ -177,7 +177,8 @@ struct vfmig_link_options {
  * Opens file:PATH, - (stdin or stdout), fd:N (takes), exec:COMMAND, unix:PATH,
  * tcp:HOST:PORT or null:. Saving connects, loading listens and accepts one
  * peer (so does fd: with a listening socket); both block until then.
- * Afterwards the link never blocks. TCP peers out of reach for 40 s are lost.
+ * Afterwards the link never blocks. A TCP peer out of reach, or
+ * taking nothing, for 40 s is lost.
  * A file: being saved has its final name only when the save succeeded.
  */
 int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struct vfmig_link_options *opts,

@@ -16,8 +16,8 @@ bool socket_retry(uint64_t deadline_ns);
 /* fd or -errno; -ETIMEDOUT after the deadline. One attempt. */
 int socket_connect(const struct sockaddr *address, socklen_t length, uint64_t deadline_ns);
 /*
- * TCP only, nothing otherwise: small records are not held back, and a peer whose machine or
- * network is gone is noticed within SOCKET_DEAD_S, whether anything is being sent or not. -errno.
+ * TCP only, nothing otherwise: small records are not held back; a peer whose machine or network
+ * is gone, or that takes nothing, is lost after SOCKET_DEAD_S, so that a device is not stopped longer for it. -errno.
  */
 #define SOCKET_DEAD_S 40
 int socket_set_options(int fd);

@@ -58,6 +58,12 @@ static void test_estimate_is_looked_at_again(void **state)
 	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_SWITCH);
 	p.bytes++;
 	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_GO_ON);
+	p = (struct converge_pending) { .bytes = 5 * MIB, .stop_ns = 50 * MS, .exact = true };
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_SWITCH);
+	p.stop_ns = 10000 * MS; /* over the limit anyhow: no reason to send for ever */
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_SWITCH);
+	p.bytes++;
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_GO_ON);
 	p.nothing_to_send = true;
 	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_SWITCH);
 	p = (struct converge_pending) { .unknown = true, .exact = true };
