@@ -231,7 +231,8 @@ static void same_structure(const char *vector, const char *options, const char *
 static void test_same_structure_as_qemu(void **state)
 {
 	(void)state;
-	same_structure(GOLDEN_DIR "/qemu-7.2-v1.stream", "size=256K,section=64K,rate=1,start,precopy=no", "Ss.P0.Ed.Fc.");
+	same_structure(GOLDEN_DIR "/qemu-7.2-v1.stream", "size=256K,section=64K,rate=1,start,precopy=no",
+		       "Ss.P0.Ed.Fc.");
 	same_structure(GOLDEN_DIR "/qemu-10.0-v2-mtty.stream", "size=64K,interface=v2,rate=1,start",
 		       "Ss.Pd.P.P.Ed.Fc.");
 }
