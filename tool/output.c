@@ -88,13 +88,15 @@ static struct json_object *status_json(const char *event, const struct vfmig_sta
 	return o;
 }
 
-void output_init(struct output *o, const char *command, bool is_save, bool json, bool quiet, bool stdout_taken)
+void output_init(struct output *o, const char *command, bool is_save, bool json, FILE *events, bool quiet,
+		 bool stdout_taken)
 {
 	*o = (struct output){
 		.command = command,
 		.file = stdout_taken ? stderr : stdout,
 		.is_save = is_save,
 		.json = json,
+		.events = !json ? events : stdout_taken ? stderr : stdout,
 		.summary = !quiet && !json,
 		.progress = !quiet && !json && isatty(STDERR_FILENO),
 	};
@@ -127,7 +129,7 @@ static void print_progress(struct output *o, const struct vfmig_status *s)
 
 bool output_wants_ticks(const struct output *o)
 {
-	return o->json || o->progress;
+	return o->events || o->progress;
 }
 
 void output_status(struct output *o, const struct vfmig_status *status)
@@ -141,23 +143,23 @@ void output_status(struct output *o, const struct vfmig_status *status)
 	o->started = true;
 	o->phase = status->phase;
 	o->next_ns = now + TICK_NS;
-	if (o->json)
-		output_json(o->file, status_json(new_phase ? "phase" : "progress", status), false);
-	else
+	if (o->events)
+		output_json(o->events, status_json(new_phase ? "phase" : "progress", status), false);
+	if (o->progress)
 		print_progress(o, status);
 }
 
 void output_listening(void *opaque, const char *where)
 {
 	struct output *o = opaque;
-	if (o->json) {
+	if (o->events) {
 		struct json_object *j = json_object_new_object();
 		add_string(j, "event", "listening");
 		add_string(j, "link", where);
-		output_json(o->file, j, false);
-	} else if (o->progress) {
-		fprintf(stderr, "vfmig %s: waiting for the other side on %s\n", o->command, where);
+		output_json(o->events, j, false);
 	}
+	if (o->progress)
+		fprintf(stderr, "vfmig %s: waiting for the other side on %s\n", o->command, where);
 }
 
 static const char *level_name(enum vfmig_log_level level)
@@ -170,12 +172,12 @@ void output_log(void *opaque, enum vfmig_log_level level, const char *line)
 {
 	struct output *o = opaque;
 	clear_line(o);
-	if (o->json) {
+	if (o->events) {
 		struct json_object *j = json_object_new_object();
 		add_string(j, "event", "log");
 		add_string(j, "level", level_name(level));
 		add_string(j, "message", line);
-		output_json(o->file, j, false);
+		output_json(o->events, j, false);
 	}
 	if (level == VFMIG_LOG_WARNING && text_allowed(o))
 		fprintf(stderr, "vfmig %s: warning: %s\n", o->command, line);
@@ -216,7 +218,7 @@ static void result_json(struct output *o, const struct output_result *r)
 	else
 		add_bool(j, "digest_verified", r->status.digest_verified);
 	json_object_object_add(j, "devices", devices_json(r));
-	output_json(o->file, j, false);
+	output_json(o->events, j, false);
 }
 
 static const char *state_text(const char *state)
@@ -263,7 +265,7 @@ static void result_summary(struct output *o, const struct output_result *r)
 void output_result(struct output *o, const struct output_result *r)
 {
 	clear_line(o);
-	if (o->json)
+	if (o->events)
 		result_json(o, r);
 	if (r->code && text_allowed(o))
 		result_failure(r);

@@ -37,9 +37,10 @@ struct output_result {
 
 struct output {
 	const char *command;
-	FILE *file;    /* of the summary or the JSON */
+	FILE *file;    /* of the summary */
 	bool is_save;
 	bool json;
+	FILE *events;  /* of the JSON, or NULL */
 	bool summary;  /* quiet otherwise */
 	bool progress; /* a line on stderr, rewritten */
 	/* private */
@@ -51,8 +52,10 @@ struct output {
 
 /* The link waits for the other side, there; struct vfmig_link_options's function. */
 void output_listening(void *opaque, const char *where);
-/* stdout_taken: the stream goes there. */
-void output_init(struct output *o, const char *command, bool is_save, bool json, bool quiet, bool stdout_taken);
+/* json: its events on stdout, and no text there; else on `events` (NULL: none), beside the text.
+ * stdout_taken: the stream goes there. */
+void output_init(struct output *o, const char *command, bool is_save, bool json, FILE *events, bool quiet,
+		 bool stdout_taken);
 /* To be called often: prints when the phase has changed and about four times a second. */
 void output_status(struct output *o, const struct vfmig_status *status);
 /* Is there something that output_status wants to be called for regularly? */

@@ -106,6 +106,7 @@ static int run_command(const struct owner *o, struct vfmig_device *const *device
 		return error_errno(err, -errno, "VFMIG_DEVICE_FD");
 	signal_set(&set);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_DFL);
 	fflush(NULL);
 	execl("/bin/sh", "sh", "-c", o->what, (char *)NULL);
 	return error_errno(err, -errno, "--exec: /bin/sh");

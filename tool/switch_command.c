@@ -30,17 +30,20 @@ static int wait_for(pid_t pid, const char *option, const char *command, struct v
 	return 0;
 }
 
-/* What it prints goes to stderr: stdout may be the stream or JSON. It has no signal blocked. */
+/* What it prints goes to stderr: stdout may be the stream or JSON. It has no signal blocked or ignored. */
 static int run(const char *option, const char *command, struct vfmig_error *err)
 {
 	char *argv[] = { (char *)"sh", (char *)"-c", (char *)command, NULL };
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
-	sigset_t none;
+	sigset_t none, ignored;
 	pid_t pid;
 	sigemptyset(&none);
+	sigemptyset(&ignored);
+	sigaddset(&ignored, SIGPIPE);
 	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setsigdefault(&attributes, &ignored);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);

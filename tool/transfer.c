@@ -2,6 +2,7 @@
 /* transfer.c: what save and load have in common. */
 #include "transfer.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
 
-enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON };
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -27,6 +28,7 @@ static const struct argp_option options[] = {
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
 	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
+	{ "events", OPT_EVENTS, "fd:N", 0, "Print the same to file descriptor N, beside the text", 0 },
 	{ "quiet", 'q', NULL, 0, "No progress and no summary", 0 },
 	{ 0 },
 };
@@ -58,8 +60,21 @@ static void add_dma(struct argp_state *state, struct transfer *t, const char *te
 	t->num_dma++;
 }
 
+static FILE *open_events(struct argp_state *state, const char *text)
+{
+	int fd = -1, end = 0;
+	FILE *file = NULL;
+	if (sscanf(text, "fd:%d%n", &fd, &end) == 1 && !text[end] && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
+		file = fdopen(fd, "w");
+	if (!file)
+		argp_error(state, "--events %s: expected fd:N, N being open for writing", text);
+	return file;
+}
+
 static void check_arguments(struct argp_state *state, const struct transfer *t)
 {
+	if (t->json && t->events)
+		argp_error(state, "one of --json and --events");
 	if (!t->num_uris)
 		argp_error(state, "which device? Expected a URI, vfio-user:/PATH say");
 	if (!t->link_uri)
@@ -90,6 +105,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_JSON:
 		t->json = true;
+		return 0;
+	case OPT_EVENTS:
+		t->events = open_events(state, arg);
 		return 0;
 	case 'q':
 		t->quiet = true;
@@ -148,7 +166,8 @@ int transfer_open(struct transfer *t, struct vfmig_error *err)
 		.listening_opaque = &t->output,
 	};
 	bool is_save = t->direction == VFMIG_SAVE;
-	output_init(&t->output, t->command, is_save, t->json, t->quiet, is_save && !strcmp(t->link_uri, "-"));
+	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
+		    is_save && !strcmp(t->link_uri, "-"));
 	int r = open_devices(t, err);
 	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, &opts, &t->link, err);
 }
@@ -163,6 +182,7 @@ static int open_signals(struct vfmig_error *err)
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
+	signal(SIGPIPE, SIG_IGN); /* nobody reads what is printed: no reason to leave a device half-way */
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return error_errno(err, -errno, "signals");
 	int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

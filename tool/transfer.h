@@ -22,6 +22,7 @@ struct transfer {
 	uint32_t timeout_ms; /* 0: not given */
 	struct vfmig_device_options device_options;
 	bool json, quiet;
+	FILE *events; /* NULL: none */
 	/* open */
 	struct vfmig_device *devices[TRANSFER_MAX];
 	struct vfmig_link *link;

@@ -64,6 +64,29 @@ def by_a_port_that_the_kernel_chooses(scratch):
 
 
 @test
+def events_beside_the_text(scratch):
+    out, into = os.pipe()
+    result = run("save", "sim:size=64K", "-o", "file:%s/state" % scratch, "--events", "fd:%d" % into, pass_fds=[into])
+    os.close(into)
+    with open(out, encoding="utf-8") as f:
+        events = [json.loads(line) for line in f]
+    equal((result.code, events[-1]["result"]), (0, "ok"))
+    contains(result.out, "downtime")
+    for wrong in [["--events", "fd:77"], ["--events", "1"], ["--events", "fd:1", "--json"]]:
+        equal(run("save", "sim:", "-o", "null:", *wrong).code, 2)
+
+
+@test
+def a_watcher_that_goes_away_ends_nothing(scratch):
+    with at_work(scratch) as source:
+        out, into = os.pipe()
+        os.close(out)
+        run_ok("save", source, "-o", "null:", "--events", "fd:%d" % into, pass_fds=[into])
+        os.close(into)
+        equal(state_of(source), "stopped")
+
+
+@test
 def by_unix_socket(scratch):
     move(scratch, "unix:%s/link" % scratch, "unix:%s/link" % scratch)
 
