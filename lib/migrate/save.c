@@ -381,17 +381,13 @@ static int do_finish(struct vfmig_save *s, struct vfmig_error *err)
 	s->finish_offset = writer_offset(s->writer);
 	d->version = WIRE_VFMIG_DESCRIPTION_VERSION;
 	snprintf(d->machine, sizeof(d->machine), "%s", s->machine);
+	d->num_devices = s->participants.count;
 	for (size_t i = 0; i < s->participants.count; i++) {
 		const struct participant *p = &s->participants.list[i];
-		struct description_device *one = &d->devices[d->num_devices];
-		if (!p->section_id)
-			continue; /* it has put nothing */
-		*one = d->devices[i];
-		snprintf(one->id, sizeof(one->id), "%s", p->id);
-		one->instance_id = p->instance_id;
+		snprintf(d->devices[i].id, sizeof(d->devices[i].id), "%s", p->id);
+		d->devices[i].instance_id = p->instance_id;
 		if (p->describe)
-			p->describe(p->opaque, one);
-		d->num_devices++;
+			p->describe(p->opaque, &d->devices[i]);
 	}
 	int r = writer_finish(s->writer, d, err);
 	if (r < 0)
