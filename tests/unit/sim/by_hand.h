@@ -3,6 +3,7 @@
 #ifndef VFMIG_TESTS_BY_HAND_H
 #define VFMIG_TESTS_BY_HAND_H
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -76,6 +77,16 @@ static inline uint64_t bar_read(struct access *a, uint64_t offset)
 
 	assert_int_equal(access_region_read(a, ACCESS_PCI_BAR0, offset, v, 8, NULL), 0);
 	return get_le64(v);
+}
+
+/*
+ * For loops that ask until something has happened. The device's lock is not fair, and valgrind lets one thread run at a
+ * time and takes turns after a fixed number of steps: without a yield it may find this one inside the lock every time.
+ */
+static inline uint64_t bar_poll(struct access *a, uint64_t offset)
+{
+	sched_yield();
+	return bar_read(a, offset);
 }
 
 static inline void bar_write(struct access *a, uint64_t offset, uint64_t value)

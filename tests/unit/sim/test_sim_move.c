@@ -280,7 +280,7 @@ static void test_nothing_happens_when_stopped(void **state)
 	assert_int_equal(access_dma_map(a, 0x10000, LOG_BYTES, fd, 0, VFMIG_DMA_WRITE, NULL), 0);
 	for (int round = 0; round < 20; round++) {
 		uint64_t last = bar_read(a, SIM_BAR_LOGGED);
-		while (bar_read(a, SIM_BAR_LOGGED) < last + 20)
+		while (bar_poll(a, SIM_BAR_LOGGED) < last + 20)
 			;
 		assert_int_equal(set_state(a, STOPPED), 0);
 		uint64_t step = bar_read(a, SIM_BAR_STEP);
@@ -334,13 +334,13 @@ static void test_stop_waits_for_dma_messages(void **state)
 	for (int round = 0; round < 30; round++) {
 		int before = __atomic_load_n(&m.count, __ATOMIC_ACQUIRE);
 		while (__atomic_load_n(&m.count, __ATOMIC_ACQUIRE) < before + 3)
-			bar_read(a, SIM_BAR_STEP); /* answered meanwhile */
+			bar_poll(a, SIM_BAR_STEP); /* answered meanwhile */
 		assert_int_equal(set_state(a, STOPPED), 0);
 		assert_int_equal(__atomic_load_n(&m.inside, __ATOMIC_ACQUIRE), 0);
 		assert_int_equal(bar_read(a, SIM_BAR_STEP), m.last_step);
 		assert_int_equal(set_state(a, RUNNING), 0);
 		while (__atomic_load_n(&m.count, __ATOMIC_ACQUIRE) < before + 6)
-			bar_read(a, SIM_BAR_STEP);
+			bar_poll(a, SIM_BAR_STEP);
 		assert_int_equal(access_dma_unmap(a, 0x10000, LOG_BYTES, NULL), 0);
 		assert_int_equal(__atomic_load_n(&m.inside, __ATOMIC_ACQUIRE), 0);
 		assert_int_equal(access_dma_map(a, 0x10000, LOG_BYTES, -1, 0, VFMIG_DMA_WRITE, NULL), 0);
