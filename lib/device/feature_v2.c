@@ -17,7 +17,9 @@
 /* From linux/vfio.h; here, because a vfio-user device has them without a kernel. */
 #define FEATURE_MIGRATION 1u
 #define FEATURE_MIG_DATA_SIZE 9u
+#define FEATURE_MIG_PRECOPY_INFO_V2 12u
 #define FEATURE_GET (1u << 16)
+#define FEATURE_SET (1u << 17)
 #define MIGRATION_STOP_COPY 1u
 #define MIGRATION_P2P 2u
 #define MIGRATION_PRE_COPY 4u
@@ -50,11 +52,27 @@ static int v2_get_state(struct protocol *p, enum vfmig_state *ret, struct vfmig_
 	return 0;
 }
 
+static bool is_precopy(enum vfmig_state state)
+{
+	return state == VFMIG_STATE_PRE_COPY || state == VFMIG_STATE_PRE_COPY_P2P;
+}
+
 /* What no driver is asked for: the interface has no way there. */
 static bool forbidden(enum vfmig_state from, enum vfmig_state to)
 {
-	bool to_precopy = to == VFMIG_STATE_PRE_COPY || to == VFMIG_STATE_PRE_COPY_P2P;
-	return from == VFMIG_STATE_ERROR || to == VFMIG_STATE_ERROR || (from == VFMIG_STATE_STOP_COPY && to_precopy);
+	return from == VFMIG_STATE_ERROR || to == VFMIG_STATE_ERROR ||
+	       (from == VFMIG_STATE_STOP_COPY && is_precopy(to));
+}
+
+/*
+ * Newer kernels (seen in Linux 7.3's header) let a driver put new initial data on the stream if its user has said
+ * that it expects this. Ours does: initial_bytes are asked for again at each look and never remembered, so the flag
+ * that marks the change tells nothing more. A device that does not know the feature goes on as before.
+ */
+static void expect_new_initial_bytes(struct protocol *p)
+{
+	struct vfmig_error ignored;
+	(void)access_feature(p->access, FEATURE_SET | FEATURE_MIG_PRECOPY_INFO_V2, NULL, 0, &ignored);
 }
 
 static int v2_set_state(struct protocol *p, enum vfmig_state state, struct vfmig_error *err)
@@ -69,6 +87,8 @@ static int v2_set_state(struct protocol *p, enum vfmig_state state, struct vfmig
 				 from == VFMIG_STATE_ERROR ? ": only a reset ends an error" : "");
 	v2(p)->have = 0;
 	v2(p)->left = 0;
+	if (is_precopy(state) && !is_precopy(from))
+		expect_new_initial_bytes(p);
 	int e = access_mig_state_set(p->access, state, err);
 	if (e == 0) {
 		p->state = state;
@@ -81,7 +101,7 @@ static int v2_set_state(struct protocol *p, enum vfmig_state state, struct vfmig
 
 static bool in_precopy(const struct protocol *p)
 {
-	return p->state == VFMIG_STATE_PRE_COPY || p->state == VFMIG_STATE_PRE_COPY_P2P;
+	return is_precopy(p->state);
 }
 
 /* What there is to send while running; a vfio-user server does not tell, there what can be read tells. */

@@ -71,6 +71,8 @@ static int feature(struct vfio_device_feature *f)
 	uint32_t index = f->flags & VFIO_DEVICE_FEATURE_MASK;
 	if (index == VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE)
 		return mig_state(f, (void *)f->data);
+	if (f->flags == (VFIO_DEVICE_FEATURE_SET | FAKE_PRECOPY_INFO_V2) && fake.has_precopy_info_v2)
+		return fake.opted_in = true, 0;
 	if (index != VFIO_DEVICE_FEATURE_MIGRATION || !fake.migration_flags)
 		return fail(ENOTTY);
 	memcpy(f->data, &fake.migration_flags, sizeof(fake.migration_flags));

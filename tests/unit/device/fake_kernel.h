@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #define FAKE_CALLS_MAX 64
+#define FAKE_PRECOPY_INFO_V2 12u /* VFIO_DEVICE_FEATURE's index for it */
 
 /* Set it, or memset it to zero: then every request succeeds. */
 struct fake_kernel {
@@ -18,6 +19,8 @@ struct fake_kernel {
 	int fail_open_errno;
 	bool not_viable, no_type1v2;
 	uint64_t migration_flags; /* of VFIO_DEVICE_FEATURE_MIGRATION; 0: ENOTTY */
+	bool has_precopy_info_v2; /* the feature of newer kernels: a user opts in by SET */
+	bool opted_in;
 	uint32_t mig_state;
 	int next_data_fd; /* what the next transition gives; 0: -1 */
 	int read_errno;	  /* of the next read; 0: a real one */

@@ -18,6 +18,7 @@
 #include "device/device.h"
 #include "device/kernel.h"
 #include "device/kernel_reasons.h"
+#include "device/protocol.h"
 #include "uapi/vfio_compat.h"
 
 #define BDF "0000:01:00.0"
@@ -425,6 +426,29 @@ static void test_features(void **state)
 	access_close(a);
 }
 
+/* Drivers that may put new initial data on the stream are told so before pre-copy begins; others are not disturbed. */
+static void test_precopy_info_v2(void **state)
+{
+	for (int has = 0; has < 2; has++) {
+		struct vfmig_error err;
+		struct protocol *p;
+		struct access *a = must_open(*state, NULL);
+		fake.migration_flags = 5;
+		fake.mig_state = VFMIG_STATE_RUNNING;
+		fake.has_precopy_info_v2 = has;
+		fake.opted_in = false;
+		assert_int_equal(feature_v2_open(a, &p, &err), 0);
+		assert_false(fake.opted_in);
+		assert_int_equal(p->ops->set_state(p, VFMIG_STATE_PRE_COPY, &err), 0);
+		assert_int_equal(fake.opted_in, has);
+		fake.opted_in = false;
+		assert_int_equal(p->ops->set_state(p, VFMIG_STATE_STOP_COPY, &err), 0);
+		assert_false(fake.opted_in);
+		p->ops->free(p);
+		access_close(a);
+	}
+}
+
 /* An fd of somebody else's: nothing but GET_INFO is asked, and it stays open. */
 static void test_handed_over(void **state)
 {
@@ -505,6 +529,7 @@ int main(void)
 		TEST(test_dma),		   TEST(test_region_info),	TEST(test_region_io),
 		TEST(test_irqs_and_reset), TEST(test_data_fd_of_a_save), TEST(test_data_fd_of_a_load),
 		TEST(test_features),	   TEST(test_handed_over),	TEST(test_receive_fd),
+		TEST(test_precopy_info_v2),
 	};
 	return cmocka_run_group_tests_name("kernel", tests, NULL, NULL);
 }
