@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Makefile: the few commands worth remembering. Meson does the work (HACKING.md).
-#   make  make demo  make check  make install  make uninstall  make clean      PREFIX=/usr DESTDIR=/tmp/x
+#   make  make demo  make check  make bench  make install  make uninstall  make clean      PREFIX=/usr DESTDIR=/tmp/x
 BUILD ?= build
 MESON_OPTIONS ?=
 
@@ -26,6 +26,9 @@ check:
 	@ninja -C $(BUILD)
 	@scripts/run-tests $(BUILD)
 
+bench: all
+	@bench/devices.py $(BUILD)/vfmig
+
 install: all
 	@meson install -C $(BUILD) --no-rebuild
 
@@ -35,4 +38,4 @@ uninstall:
 clean:
 	rm -rf $(BUILD) build-check
 
-.PHONY: all configured demo check install uninstall clean
+.PHONY: all configured demo check bench install uninstall clean

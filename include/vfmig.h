@@ -193,7 +193,8 @@ void vfmig_link_close(struct vfmig_link *link);
  * phases around the switch. A NULL function means "nothing to do", but what can
  * be stopped or started needs undo, and save_setup goes with
  * save_live_complete_precopy. Every call goes through the participants in the
- * order they were added, undo and cleanup in the reverse one: add vCPUs first
+ * order they were added (VFIO devices that follow each other stop and start at
+ * the same time, in threads of the library; yours are called by the step's), undo and cleanup in the reverse one: add vCPUs first
  * when saving, last when loading.
  */
 struct vfmig_writer;
@@ -348,8 +349,9 @@ int vfmig_save_add_participant(struct vfmig_save *save, const struct vfmig_parti
 enum vfmig_step { VFMIG_STEP_AGAIN = 0, VFMIG_STEP_WAIT = 1, VFMIG_STEP_DONE = 2 };
 
 /*
- * Does one piece of work: at most one transition, or one piece (<= 1 MiB) of
- * one transaction. Never blocks on the link; a call to the device may take as
+ * Does one piece of work: at most one transition (of all devices at the same
+ * time, at the switch), or one piece (<= 1 MiB) of one transaction. Never blocks
+ * on the link; a call to the device may take as
  * long as the device takes. AGAIN: call again at once if you like. WAIT: call
  * again when vfmig_save_wait says so. DONE: saved and, on a link that goes
  * both ways, loaded by the other side. -errno: failed or cancelled, and

@@ -8,7 +8,7 @@
 #include "open.h"
 #include "output.h"
 
-#define TRANSFER_MAX 16
+#define TRANSFER_MAX 64
 
 struct transfer {
 	const char *command;

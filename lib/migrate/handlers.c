@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/options.h"
 
 void log_line(const struct log *log, enum vfmig_log_level level, const char *format, ...)
@@ -89,18 +90,25 @@ int participants_check_p2p(const struct participants *p, struct vfmig_error *err
 int participants_pending(const struct participants *p, bool exact, struct converge_pending *ret,
 			 struct vfmig_error *err)
 {
+	uint64_t slowest_ns = 0;
 	for (size_t i = 0; i < p->count; i++) {
 		const struct participant *one = &p->list[i];
 		struct vfmig_pending pending = { 0 };
 		int r = one->ops.save_live_pending ? one->ops.save_live_pending(one->opaque, exact, &pending, err) : 0;
 		if (r < 0)
 			return r;
+		if (one->protocol) {
+			slowest_ns = max_u64(slowest_ns, pending.stop_ns);
+			pending.stop_ns = 0;
+		}
 		if (__builtin_add_overflow(ret->bytes, pending.precopy_bytes, &ret->bytes) ||
 		    __builtin_add_overflow(ret->bytes, pending.stop_copy_bytes, &ret->bytes) ||
 		    __builtin_add_overflow(ret->stop_ns, pending.stop_ns, &ret->stop_ns))
 			return error_set(err, -EOVERFLOW, "%s: what is pending adds up to more than 2^64", one->name);
 		ret->unknown |= pending.stop_copy_unknown;
 	}
+	if (__builtin_add_overflow(ret->stop_ns, slowest_ns, &ret->stop_ns))
+		ret->stop_ns = UINT64_MAX;
 	return 0;
 }
 

@@ -31,6 +31,7 @@ struct participant {
 	const struct protocol *protocol;
 	void (*describe)(void *opaque, struct description_device *ret);
 	int (*verify)(void *opaque, const struct description_device *d, struct vfmig_error *err);
+	int (*settle)(void *opaque, struct vfmig_error *err); /* save: out of stop-and-copy, all data being read */
 	void (*undo_prepare)(void *opaque); /* to a P2P state, if there is one and it will run again */
 	void (*free)(void *opaque);
 };
@@ -65,7 +66,7 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 		  const struct log *log, struct vfmig_error *err);
 /* While checking is on, load_state verifies and touches no device. Turning it off forgets what was counted. */
 void vfio_load_set_checking(struct participant *p, bool checking);
-/* Adds up what every one has left: to bytes, stop_ns and unknown of *ret. */
+/* What all have left, added up: bytes, stop_ns (devices stop together: the slowest one's) and unknown of *ret. */
 int participants_pending(const struct participants *p, bool exact, struct converge_pending *ret,
 			 struct vfmig_error *err);
 

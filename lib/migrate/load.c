@@ -11,8 +11,8 @@
  *   READ           sections to load_state; commands; the description
  *   COMPLETE       each participant: verified against the description, then
  *                  load_complete (config space)
- *   START_PREPARE  each participant
- *   START          each participant
+ *   START_PREPARE  all participants, devices at the same time (together.c)
+ *   START          the same
  *   REPORT         return path: SHUT, 0 (after the start: the source must not
  *                  run once anything here may)
  *
@@ -31,6 +31,7 @@
 #include "base/options.h"
 #include "migrate/handlers.h"
 #include "migrate/return_path.h"
+#include "migrate/together.h"
 #include "stream/reader.h"
 
 enum stage { CHECK, READ, COMPLETE, START_PREPARE, START, REPORT, DONE };
@@ -370,19 +371,16 @@ static int do_read(struct vfmig_load *l, struct vfmig_error *err)
 
 static int do_start(struct vfmig_load *l, struct vfmig_error *err)
 {
-	struct participant *p = &l->participants.list[l->at];
-	int r = 0;
+	int r;
 	if (l->stage == COMPLETE)
-		r = verify_one(l, p, err);
-	else if (l->stage == START_PREPARE && p->ops.start_prepare)
-		r = p->ops.start_prepare(p->opaque, err);
-	else if (l->stage == START && p->ops.start)
-		r = p->ops.start(p->opaque, err);
+		r = verify_one(l, &l->participants.list[l->at], err);
+	else
+		r = participants_together(&l->participants,
+					  l->stage == START ? TOGETHER_START : TOGETHER_START_PREPARE, err);
 	if (r < 0)
 		return error_not_again(r);
-	if (++l->at < l->participants.count)
+	if (l->stage == COMPLETE && ++l->at < l->participants.count)
 		return 0;
-	l->at = 0;
 	l->stage++;
 	if (l->stage != REPORT)
 		return 0;

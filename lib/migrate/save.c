@@ -12,9 +12,10 @@
  *   SETUP         each participant: START section (save_setup)
  *   ITERATE       each participant in turn: PART section (save_live_iterate)
  *   DECIDE        after each round: converge.c tells whether to go on
- *   STOP_PREPARE  each participant   } from here on the downtime runs
- *   STOP          each participant   }
+ *   STOP_PREPARE  all participants   } from here on the downtime runs;
+ *   STOP          all participants   } devices at the same time (together.c)
  *   COMPLETE      each participant: END section (save_live_complete_precopy)
+ *   SETTLE        all devices: out of stop-and-copy
  *   STATE         each participant: FULL section (save_state)
  *   FINISH        EOF, description, seal
  *   CONFIRM       one-way link: made to last; two-way: wait for SHUT
@@ -38,6 +39,7 @@
 #include "base/options.h"
 #include "migrate/handlers.h"
 #include "migrate/return_path.h"
+#include "migrate/together.h"
 #include "stream/writer.h"
 
 #define DEFAULT_MACHINE "pc-q35-7.2"
@@ -53,6 +55,7 @@ enum stage {
 	STOP_PREPARE,
 	STOP,
 	COMPLETE,
+	SETTLE,
 	STATE,
 	FINISH,
 	CONFIRM,
@@ -345,21 +348,17 @@ static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 	return 0;
 }
 
-static int do_stop(struct vfmig_save *s, struct vfmig_error *err)
+static int do_stop(struct vfmig_save *s, enum together_phase phase, enum stage next, struct vfmig_error *err)
 {
-	struct participant *p = &s->participants.list[s->at];
-	int (*fn)(void *, struct vfmig_error *) = s->stage == STOP ? p->ops.stop : p->ops.stop_prepare;
-	if (s->stage == STOP_PREPARE && s->at == 0) {
+	if (s->stage == STOP_PREPARE) {
 		s->stopped_ns = clock_now_ns();
 		s->status.precopy_bytes = writer_offset(s->writer) - s->status.setup_bytes;
 		s->status.phase = VFMIG_PHASE_STOP_COPY;
 	}
-	int r = fn ? fn(p->opaque, err) : 0;
-	if (r < 0)
-		return r;
-	if (++s->at == s->participants.count)
-		enter(s, s->stage == STOP ? COMPLETE : STOP);
-	return 0;
+	int r = participants_together(&s->participants, phase, err);
+	if (r == 0)
+		enter(s, next);
+	return r;
 }
 
 static int do_last_sections(struct vfmig_save *s, struct vfmig_error *err)
@@ -371,7 +370,7 @@ static int do_last_sections(struct vfmig_save *s, struct vfmig_error *err)
 	if (r < 0 || r == VFMIG_SECTION_MORE)
 		return r;
 	if (++s->at == s->participants.count)
-		enter(s, state ? FINISH : STATE);
+		enter(s, state ? FINISH : SETTLE);
 	return 0;
 }
 
@@ -512,8 +511,11 @@ static int work(struct vfmig_save *s, struct vfmig_error *err)
 	case DECIDE:
 		return do_decide(s, err);
 	case STOP_PREPARE:
+		return do_stop(s, TOGETHER_STOP_PREPARE, STOP, err);
 	case STOP:
-		return do_stop(s, err);
+		return do_stop(s, TOGETHER_STOP, COMPLETE, err);
+	case SETTLE:
+		return do_stop(s, TOGETHER_SETTLE, STATE, err);
 	case COMPLETE:
 	case STATE:
 		return do_last_sections(s, err);

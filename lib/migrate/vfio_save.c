@@ -171,19 +171,26 @@ static int stop(void *opaque, struct vfmig_error *err)
 	return r < 0 ? named(s, r, "stop", err) : 0;
 }
 
-/* Everything that is left, to the end of the state; then SAVING cleared. */
+/* Everything that is left, to the end of the state. */
 static int save_live_complete_precopy(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
 {
 	struct vfio_save *s = opaque;
 	int r = s->in_chunk ? 0 : begin_chunk(s, w, err);
 	if (r == 0 && !s->in_chunk) {
 		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
-		r = set_state(s, VFMIG_STATE_STOP, err);
-		return r < 0 ? named(s, r, "stop-and-copy", err) : VFMIG_SECTION_DONE;
+		return VFMIG_SECTION_DONE;
 	}
 	if (r == 0)
 		r = put_piece(s, w, err);
 	return r < 0 ? named(s, r, "stop-and-copy", err) : VFMIG_SECTION_MORE;
+}
+
+/* Then SAVING cleared: the end of save_live_complete_precopy, but for all devices at the same time. */
+static int settle(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_save *s = opaque;
+	int r = set_state(s, VFMIG_STATE_STOP, err);
+	return r < 0 ? named(s, r, "stop-and-copy", err) : 0;
 }
 
 static int save_state(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
@@ -316,6 +323,7 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 	added->name = vfmig_device_name(device);
 	added->protocol = device->protocol;
 	added->describe = describe;
+	added->settle = settle;
 	added->undo_prepare = undo_prepare;
 	added->free = vfio_save_free;
 	return 0;

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* together.c: devices' transitions at the same time: the downtime grows with the slowest, not with the number. */
+#include "migrate/together.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+struct job {
+	struct participant *participant;
+	enum together_phase phase;
+	pthread_t thread;
+	bool threaded;
+	int result;
+	struct vfmig_error err;
+};
+
+static int call(const struct participant *p, enum together_phase phase, struct vfmig_error *err)
+{
+	int (*fn)(void *, struct vfmig_error *) = NULL;
+	switch (phase) {
+	case TOGETHER_STOP_PREPARE:
+		fn = p->ops.stop_prepare;
+		break;
+	case TOGETHER_STOP:
+		fn = p->ops.stop;
+		break;
+	case TOGETHER_SETTLE:
+		fn = p->settle;
+		break;
+	case TOGETHER_START_PREPARE:
+		fn = p->ops.start_prepare;
+		break;
+	case TOGETHER_START:
+		fn = p->ops.start;
+		break;
+	}
+	return fn ? fn(p->opaque, err) : 0;
+}
+
+static void *run_job(void *arg)
+{
+	struct job *job = arg;
+	job->result = call(job->participant, job->phase, &job->err);
+	return NULL;
+}
+
+/* The last one by this thread; so is one for which there is no thread to be had. */
+static int run_jobs(struct job *jobs, size_t count, struct vfmig_error *err)
+{
+	sigset_t all, before;
+	const struct job *failed = NULL;
+	sigfillset(&all); /* the program's signals are for the program's threads */
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (size_t i = 0; i + 1 < count; i++)
+		jobs[i].threaded = pthread_create(&jobs[i].thread, NULL, run_job, &jobs[i]) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	for (size_t i = 0; i < count; i++)
+		if (!jobs[i].threaded)
+			run_job(&jobs[i]);
+	for (size_t i = 0; i < count; i++) {
+		if (jobs[i].threaded)
+			pthread_join(jobs[i].thread, NULL);
+		if (jobs[i].result < 0 && !failed)
+			failed = &jobs[i];
+	}
+	if (!failed)
+		return 0;
+	if (err)
+		*err = failed->err;
+	return failed->result;
+}
+
+/* How many VFIO devices follow each other from here on. */
+static size_t devices_from(const struct participants *p, size_t at)
+{
+	size_t n = 0;
+	while (at + n < p->count && p->list[at + n].protocol)
+		n++;
+	return n;
+}
+
+int participants_together(struct participants *p, enum together_phase phase, struct vfmig_error *err)
+{
+	struct job *jobs = calloc(p->count, sizeof(*jobs));
+	int r = 0;
+	if (!jobs)
+		return error_errno(err, -ENOMEM, "transitions");
+	for (size_t at = 0; at < p->count && r == 0;) {
+		size_t n = devices_from(p, at);
+		for (size_t i = 0; i < n; i++)
+			jobs[i] = (struct job) { .participant = &p->list[at + i], .phase = phase };
+		r = n ? run_jobs(jobs, n, err) : call(&p->list[at], phase, err);
+		at += n ? n : 1;
+	}
+	free(jobs);
+	return r;
+}
