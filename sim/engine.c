@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* engine.c: the thread that does the steps, at their rate, while the device runs. */
-#include <signal.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "sim/model.h"
 
 #define BATCH_STEPS 64u
@@ -115,13 +115,9 @@ static void *engine_main(void *arg)
 int sim_engine_start(struct sim_device *d, struct vfmig_error *err)
 {
 	d->clock_start_ns = clock_now_ns();
-	sigset_t all, before;
-	sigfillset(&all); /* the program's signals are for the program's threads */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int r = pthread_create(&d->thread, NULL, engine_main, d);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (r)
-		return error_errno(err, -r, "engine's thread");
+	int r = thread_start(&d->thread, engine_main, d);
+	if (r < 0)
+		return error_errno(err, r, "engine's thread");
 	d->has_thread = true;
 	return 0;
 }

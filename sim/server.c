@@ -11,7 +11,6 @@
 #include "sim/server.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/thread.h"
 #include "device/user_conn.h"
 #include "sim/server_internal.h"
 
@@ -297,19 +297,15 @@ static int end_of_client(struct server *s, struct vfmig_error *err)
 int server_serve(struct server *s, int fd, struct vfmig_error *err)
 {
 	pthread_t receiver;
-	sigset_t all, before;
 
 	begin_client(s, fd);
-	sigfillset(&all); /* the program's signals are for the program's threads */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int r = pthread_create(&receiver, NULL, receive_thread, s);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int r = thread_start(&receiver, receive_thread, s);
 	if (r == 0) {
 		handle_requests(s);
 		pthread_join(receiver, NULL);
 	} else {
 		struct vfmig_error cause;
-		end_client(s, error_errno(&cause, -r, "starting a thread"), &cause);
+		end_client(s, error_errno(&cause, r, "starting a thread"), &cause);
 	}
 	return end_of_client(s, err);
 }

@@ -3,7 +3,6 @@
 #include "device/user_conn.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 struct user_conn {
 	int fd;
@@ -340,17 +340,6 @@ int user_conn_request(struct user_conn *c, struct user_request *q, struct vfmig_
 	return await(c, name, end, err);
 }
 
-static int start_thread(struct user_conn *c)
-{
-	sigset_t all, before;
-
-	sigfillset(&all); /* the program's signals are for the program's threads */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int r = pthread_create(&c->thread, NULL, receive_thread, c);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
-}
-
 static void conn_free(struct user_conn *c)
 {
 	close(c->fd);
@@ -379,7 +368,7 @@ int user_conn_new(int fd, uint32_t timeout_ms, user_serve_fn *serve, void *opaqu
 	pthread_condattr_destroy(&monotonic);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->send_lock, NULL);
-	int r = start_thread(c);
+	int r = thread_start(&c->thread, receive_thread, c);
 	if (r < 0) {
 		conn_free(c);
 		return error_errno(err, r, "starting the connection's thread");

@@ -2,9 +2,9 @@
 /* together.c: devices' transitions at the same time: the downtime grows with the slowest, not with the number. */
 #include "migrate/together.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
+
+#include "base/thread.h"
 
 struct job {
 	struct participant *participant;
@@ -48,13 +48,9 @@ static void *run_job(void *arg)
 /* The last one by this thread; so is one for which there is no thread to be had. */
 static int run_jobs(struct job *jobs, size_t count, struct vfmig_error *err)
 {
-	sigset_t all, before;
 	const struct job *failed = NULL;
-	sigfillset(&all); /* the program's signals are for the program's threads */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	for (size_t i = 0; i + 1 < count; i++)
-		jobs[i].threaded = pthread_create(&jobs[i].thread, NULL, run_job, &jobs[i]) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+		jobs[i].threaded = thread_start(&jobs[i].thread, run_job, &jobs[i]) == 0;
 	for (size_t i = 0; i < count; i++)
 		if (!jobs[i].threaded)
 			run_job(&jobs[i]);
