@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define PCI_NAME_MAX 256
+#define PCI_NO_NAME "(no name known)" /* how a text says that a device is not in the list */
 
 struct pci_names {
 	char device[PCI_NAME_MAX];     /* vendor and device; "": not in the list */

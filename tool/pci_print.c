@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "pci_names.h"
 #include "pci_text.h"
 
 static struct json_object *get(struct json_object *o, const char *key)
@@ -29,7 +30,7 @@ static void print_bits(struct json_object *bits)
 static void print_registers(struct json_object *r, const char *indent)
 {
 	printf("%s%04x:%04x %s\n", indent, (unsigned int)number(r, "vendor"), (unsigned int)number(r, "device"),
-	       get(r, "name") ? text(r, "name") : "");
+	       get(r, "name") ? text(r, "name") : PCI_NO_NAME);
 	printf("%ssubsystem %04x:%04x, class %06x %s, revision %02x\n", indent,
 	       (unsigned int)number(r, "subsystem_vendor"), (unsigned int)number(r, "subsystem"),
 	       (unsigned int)number(r, "class"), get(r, "class_name") ? text(r, "class_name") : "",

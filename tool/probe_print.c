@@ -67,7 +67,7 @@ static void print_irq(const struct probe *p, const struct probe_irq *q, uint32_t
 static void print_pci(const struct probe *p)
 {
 	printf("  PCI       %04x:%04x %s\n", p->vendor, p->device,
-	       p->names.device[0] ? p->names.device : "(no name known)");
+	       p->names.device[0] ? p->names.device : PCI_NO_NAME);
 	printf("            subsystem %04x:%04x, revision %02x, class %06x %s\n", p->subsystem_vendor, p->subsystem,
 	       p->revision, p->class_code, p->names.class_name);
 }

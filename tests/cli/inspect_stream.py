@@ -97,6 +97,7 @@ def config_space_is_decoded(scratch):
     contains(config["class_name"], "Serial controller")
     equal([bar["kind"] for bar in config["bars"]], ["io", "io"])
     equal(config["intx_levels"], [0, 0, 0, 0])
+    contains(run_ok("inspect", V1).out, " 1b36:1234 (no name known)\n")
 
 
 @test
