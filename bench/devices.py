@@ -30,7 +30,9 @@ def downtime_ms(count, scratch):
                             stderr=subprocess.DEVNULL)
     save = subprocess.run([VFMIG, "save", *devices(count, ["to-stopcopy", "to-stop"], ",start"), "-o", link, "--json"],
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120)
-    if save.returncode or load.wait(timeout=120):
+    if save.returncode:
+        load.kill()  # nobody will connect to it again
+    if load.wait(timeout=120):
         sys.exit("the move of %d devices failed" % count)
     return json.loads(save.stdout.splitlines()[-1])["downtime_ns"] / 1e6
 

@@ -352,11 +352,11 @@ enum vfmig_step { VFMIG_STEP_AGAIN = 0, VFMIG_STEP_WAIT = 1, VFMIG_STEP_DONE = 2
 /*
  * Does one piece of work: at most one transition (of all devices at the same
  * time, at the switch), or one piece (<= 1 MiB) of one transaction. Never blocks
- * on the link; a call to the device may take as
- * long as the device takes. AGAIN: call again at once if you like. WAIT: call
- * again when vfmig_save_wait says so. DONE: saved and, on a link that goes
- * both ways, loaded by the other side. -errno: failed or cancelled, and
- * already undone; vfmig_save_status tells whether the source may run.
+ * on the link; a call to the device may take as long as the device takes. AGAIN:
+ * call again at once if you like. WAIT: call again when vfmig_save_wait says so.
+ * DONE: saved and, on a link that goes both ways, loaded by the other side.
+ * -errno: failed or cancelled, and already undone; vfmig_save_status tells
+ * whether the source may run.
  */
 int vfmig_save_step(struct vfmig_save *save, struct vfmig_error *err);
 /* The fd and the poll(2) events to wait for after WAIT. The fd is borrowed. */

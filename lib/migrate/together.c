@@ -35,7 +35,8 @@ static int call(const struct participant *p, enum together_phase phase, struct v
 		fn = p->ops.start;
 		break;
 	}
-	return fn ? fn(p->opaque, err) : 0;
+	int r = fn ? fn(p->opaque, err) : 0;
+	return r < 0 ? r : 0;
 }
 
 static void *run_job(void *arg)
