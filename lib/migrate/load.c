@@ -20,48 +20,15 @@
  * says SHUT, 1, upon which the source may run again.
  */
 #include <poll.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/options.h"
-#include "migrate/handlers.h"
-#include "migrate/return_path.h"
+#include "migrate/load_impl.h"
 #include "migrate/together.h"
-#include "stream/reader.h"
-
-enum stage { CHECK, READ, COMPLETE, START_PREPARE, START, REPORT, DONE };
-
-struct vfmig_load {
-	struct vfmig_link *link;
-	struct reader *reader;
-	struct vfmig_load_options opts;
-	struct log log;
-	struct participants participants;
-	struct return_path return_path;
-	bool return_path_open;
-
-	enum stage stage;
-	size_t at;
-	bool begun;		     /* the first step was taken */
-	bool in_body;		     /* the reader stands at a section's body */
-	struct participant *taker;   /* of that section; NULL: skipped */
-	struct reader_record record; /* that section's */
-	uint64_t section_offset;     /* where its record began */
-	bool told_unmarked;
-	int failed;
-	short wait_events;
-
-	_Atomic bool cancelled;
-	int cancel_fd;
-
-	struct vfmig_status status;
-	uint64_t started_ns, stopped_ns, ended_ns;
-};
 
 int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opts, struct vfmig_load **ret_load,
 		   struct vfmig_error *err)
@@ -118,172 +85,6 @@ int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_parti
 	return r < 0 ? r : participants_add(&load->participants, ops, opaque, id, instance_id, 0, &added, err);
 }
 
-/* --------------------------------------------------------------- sections */
-
-static bool is_vfio_id(const char *id)
-{
-	size_t n = strlen(id);
-	return strcmp(id, "vfio") == 0 || (n > 5 && strcmp(id + n - 5, "/vfio") == 0);
-}
-
-/* Whose section is it? A device added without an id takes the stream's only VFIO one. */
-static int find_taker(struct vfmig_load *l, const struct reader_record *record, struct participant **ret,
-		      struct vfmig_error *err)
-{
-	struct participant *unnamed = NULL;
-	*ret = NULL;
-	for (size_t i = 0; i < l->participants.count; i++) {
-		struct participant *p = &l->participants.list[i];
-		if (p->id[0] == '\0')
-			unnamed = p;
-		else if (strcmp(p->id, record->name) == 0 && p->instance_id == record->section.instance_id)
-			*ret = p;
-	}
-	if (*ret || !is_vfio_id(record->name))
-		return 0;
-	if (unnamed) {
-		strcpy(unnamed->id, record->name);
-		unnamed->instance_id = record->section.instance_id;
-		unnamed->adopted = true;
-		*ret = unnamed;
-		return 0;
-	}
-	for (size_t i = 0; i < l->participants.count; i++)
-		if (l->participants.list[i].adopted)
-			return error_set(
-			    err, -EINVAL,
-			    "offset 0x%llx: the stream holds the devices %s and %s: say by its id which one is meant",
-			    (unsigned long long)record->offset, l->participants.list[i].id, record->name);
-	return 0;
-}
-
-static int begin_taker(struct participant *p, struct vfmig_error *err)
-{
-	if (p->begun)
-		return 0;
-	p->begun = true;
-	return p->ops.load_setup ? error_not_again(p->ops.load_setup(p->opaque, err)) : 0;
-}
-
-static int check_marked(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
-{
-	if (reader_marked(l->reader) || l->told_unmarked)
-		return 0;
-	l->told_unmarked = true;
-	if (l->opts.require_digest)
-		return error_set(
-		    err, -EBADMSG,
-		    "offset 0x%llx: the stream was not written by vfmig and carries no digest, but one is required",
-		    (unsigned long long)record->offset);
-	if (l->stage == READ)
-		log_line(&l->log, VFMIG_LOG_WARNING,
-			 "%s: written by QEMU, not vfmig: no digest, so a changed byte cannot be noticed",
-			 l->link->name);
-	return 0;
-}
-
-static int begin_section(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
-{
-	char kind = record->section.kind;
-	int r = check_marked(l, record, err);
-	if (r == 0)
-		r = find_taker(l, record, &l->taker, err);
-	if (r < 0)
-		return r;
-	if (!l->taker && (kind == 'S' || (kind == 'F' && !is_vfio_id(record->name))))
-		log_line(&l->log, is_vfio_id(record->name) ? VFMIG_LOG_WARNING : VFMIG_LOG_DEBUG,
-			 "section %s is left out", record->name);
-	if (!l->taker && is_vfio_id(record->name) && l->return_path_open)
-		return error_set(
-		    err, -ENOENT,
-		    "offset 0x%llx: nobody here takes device %s, and its source would not run again: add it, or "
-		    "save the others alone",
-		    (unsigned long long)record->offset, record->name);
-	if (l->taker && !l->taker->ops.load_state)
-		return error_set(err, -EINVAL, "offset 0x%llx: section %s: its participant loads nothing",
-				 (unsigned long long)record->offset, record->name);
-	if (kind == 'P' && l->status.phase == VFMIG_PHASE_SETUP)
-		l->status.phase = VFMIG_PHASE_PRECOPY;
-	if (kind == 'E' && !l->stopped_ns) {
-		l->stopped_ns = clock_now_ns();
-		l->status.phase = VFMIG_PHASE_STOP_COPY;
-	}
-	l->record = *record;
-	l->section_offset = record->offset;
-	l->in_body = true;
-	return l->taker ? begin_taker(l->taker, err) : 0;
-}
-
-static void count_section(struct vfmig_load *l)
-{
-	uint64_t n = reader_offset(l->reader) - l->section_offset;
-	if (l->record.section.kind == 'S')
-		l->status.setup_bytes += n;
-	else if (l->record.section.kind == 'P')
-		l->status.precopy_bytes += n;
-	else
-		l->status.stop_copy_bytes += n;
-	l->status.rounds += l->record.section.kind == 'P' && l->taker;
-}
-
-static int take_body(struct vfmig_load *l, struct vfmig_error *err)
-{
-	int r = l->taker ? reader_feed(l->reader, l->taker->ops.load_state, l->taker->opaque, err)
-			 : reader_skip(l->reader, err);
-	if (r != 0)
-		return r > 0 ? 0 : r;
-	l->in_body = false;
-	count_section(l);
-	return 0;
-}
-
-/* --------------------------------------------------------------- commands */
-
-static int take_command(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
-{
-	switch (record->command) {
-	case WIRE_COMMAND_OPEN_RETURN_PATH:
-		l->return_path_open = l->link->two_way; /* a saved stream may hold the command, too */
-		return 0;
-	case WIRE_COMMAND_PING:
-		if (record->payload_length != 4)
-			return error_set(err, -EBADMSG, "offset 0x%llx: PING with %u bytes, expected 4",
-					 (unsigned long long)record->offset, record->payload_length);
-		if (!l->return_path_open || l->stage == CHECK)
-			return 0;
-		return return_path_put(&l->return_path, WIRE_RETURN_PONG, get_be32(record->payload), err);
-	case WIRE_COMMAND_SWITCHOVER_START:
-		return 0;
-	default:
-		return error_set(err, -EBADMSG, "offset 0x%llx: command %u is not known; expected one of %u, %u, %u",
-				 (unsigned long long)record->offset, record->command, WIRE_COMMAND_OPEN_RETURN_PATH,
-				 WIRE_COMMAND_PING, WIRE_COMMAND_SWITCHOVER_START);
-	}
-}
-
-/* 1: the stream has ended well. */
-static int take_record(struct vfmig_load *l, struct vfmig_error *err)
-{
-	struct reader_record record;
-	int r = reader_next(l->reader, &record, err);
-	if (r < 0)
-		return r;
-	switch (record.kind) {
-	case READER_SECTION:
-		return begin_section(l, &record, err);
-	case READER_COMMAND:
-		return take_command(l, &record, err);
-	case READER_END:
-		return 1;
-	case READER_HEADER:
-	case READER_CONFIGURATION:
-	case READER_EOF:
-	case READER_DESCRIPTION:
-		break;
-	}
-	return 0;
-}
-
 /* ----------------------------------------------------------------- stages */
 
 static int open_reader(struct vfmig_load *l, struct vfmig_error *err)
@@ -318,7 +119,7 @@ static int begin(struct vfmig_load *l, struct vfmig_error *err)
 	/* One without sections of its own (vCPUs) takes part from the beginning. */
 	for (size_t i = 0; i < l->participants.count && r == 0; i++)
 		if (!l->participants.list[i].ops.load_state)
-			r = begin_taker(&l->participants.list[i], err);
+			r = load_begin_taker(&l->participants.list[i], err);
 	return r < 0 ? r : open_reader(l, err);
 }
 
@@ -342,7 +143,7 @@ static int verify_one(struct vfmig_load *l, struct participant *p, struct vfmig_
 
 static int do_check(struct vfmig_load *l, struct vfmig_error *err)
 {
-	int r = l->in_body ? take_body(l, err) : take_record(l, err);
+	int r = l->in_body ? load_take_body(l, err) : load_take_record(l, err);
 	if (r <= 0)
 		return r;
 	for (size_t i = 0; i < l->participants.count; i++) {
@@ -360,7 +161,7 @@ static int do_check(struct vfmig_load *l, struct vfmig_error *err)
 
 static int do_read(struct vfmig_load *l, struct vfmig_error *err)
 {
-	int r = l->in_body ? take_body(l, err) : take_record(l, err);
+	int r = l->in_body ? load_take_body(l, err) : load_take_record(l, err);
 	if (r <= 0)
 		return r;
 	l->status.digest_verified = reader_verified(l->reader);

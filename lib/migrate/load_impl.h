@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* load_impl.h: what load.c, which drives, and load_sections.c, which takes the records, share. */
+#ifndef VFMIG_MIGRATE_LOAD_IMPL_H
+#define VFMIG_MIGRATE_LOAD_IMPL_H
+
+#include <stdatomic.h>
+
+#include "migrate/handlers.h"
+#include "migrate/return_path.h"
+#include "stream/reader.h"
+
+enum load_stage { CHECK, READ, COMPLETE, START_PREPARE, START, REPORT, DONE };
+
+struct vfmig_load {
+	struct vfmig_link *link;
+	struct reader *reader;
+	struct vfmig_load_options opts;
+	struct log log;
+	struct participants participants;
+	struct return_path return_path;
+	bool return_path_open;
+
+	enum load_stage stage;
+	size_t at;
+	bool begun;		     /* the first step was taken */
+	bool in_body;		     /* the reader stands at a section's body */
+	struct participant *taker;   /* of that section; NULL: skipped */
+	struct reader_record record; /* that section's */
+	uint64_t section_offset;     /* where its record began */
+	bool told_unmarked;
+	int failed;
+	short wait_events;
+
+	_Atomic bool cancelled;
+	int cancel_fd;
+
+	struct vfmig_status status;
+	uint64_t started_ns, stopped_ns, ended_ns;
+};
+
+/* load_setup of a participant, once. */
+int load_begin_taker(struct participant *p, struct vfmig_error *err);
+/* Takes the next record; 1: the stream has ended well. -EAGAIN, -errno. */
+int load_take_record(struct vfmig_load *l, struct vfmig_error *err);
+/* Some more of the body that the reader stands at. */
+int load_take_body(struct vfmig_load *l, struct vfmig_error *err);
+
+#endif

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* load_sections.c: what the loader does with each record of the stream; load.c drives it. */
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "migrate/load_impl.h"
+
+/* --------------------------------------------------------------- sections */
+
+static bool is_vfio_id(const char *id)
+{
+	size_t n = strlen(id);
+	return strcmp(id, "vfio") == 0 || (n > 5 && strcmp(id + n - 5, "/vfio") == 0);
+}
+
+/* Whose section is it? A device added without an id takes the stream's only VFIO one. */
+static int find_taker(struct vfmig_load *l, const struct reader_record *record, struct participant **ret,
+		      struct vfmig_error *err)
+{
+	struct participant *unnamed = NULL;
+	*ret = NULL;
+	for (size_t i = 0; i < l->participants.count; i++) {
+		struct participant *p = &l->participants.list[i];
+		if (p->id[0] == '\0')
+			unnamed = p;
+		else if (strcmp(p->id, record->name) == 0 && p->instance_id == record->section.instance_id)
+			*ret = p;
+	}
+	if (*ret || !is_vfio_id(record->name))
+		return 0;
+	if (unnamed) {
+		strcpy(unnamed->id, record->name);
+		unnamed->instance_id = record->section.instance_id;
+		unnamed->adopted = true;
+		*ret = unnamed;
+		return 0;
+	}
+	for (size_t i = 0; i < l->participants.count; i++)
+		if (l->participants.list[i].adopted)
+			return error_set(
+			    err, -EINVAL,
+			    "offset 0x%llx: the stream holds the devices %s and %s: say by its id which one is meant",
+			    (unsigned long long)record->offset, l->participants.list[i].id, record->name);
+	return 0;
+}
+
+int load_begin_taker(struct participant *p, struct vfmig_error *err)
+{
+	if (p->begun)
+		return 0;
+	p->begun = true;
+	return p->ops.load_setup ? error_not_again(p->ops.load_setup(p->opaque, err)) : 0;
+}
+
+static int check_marked(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
+{
+	if (reader_marked(l->reader) || l->told_unmarked)
+		return 0;
+	l->told_unmarked = true;
+	if (l->opts.require_digest)
+		return error_set(
+		    err, -EBADMSG,
+		    "offset 0x%llx: the stream was not written by vfmig and carries no digest, but one is required",
+		    (unsigned long long)record->offset);
+	if (l->stage == READ)
+		log_line(&l->log, VFMIG_LOG_WARNING,
+			 "%s: written by QEMU, not vfmig: no digest, so a changed byte cannot be noticed",
+			 l->link->name);
+	return 0;
+}
+
+static int begin_section(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
+{
+	char kind = record->section.kind;
+	int r = check_marked(l, record, err);
+	if (r == 0)
+		r = find_taker(l, record, &l->taker, err);
+	if (r < 0)
+		return r;
+	if (!l->taker && (kind == 'S' || (kind == 'F' && !is_vfio_id(record->name))))
+		log_line(&l->log, is_vfio_id(record->name) ? VFMIG_LOG_WARNING : VFMIG_LOG_DEBUG,
+			 "section %s is left out", record->name);
+	if (!l->taker && is_vfio_id(record->name) && l->return_path_open)
+		return error_set(
+		    err, -ENOENT,
+		    "offset 0x%llx: nobody here takes device %s, and its source would not run again: add it, or "
+		    "save the others alone",
+		    (unsigned long long)record->offset, record->name);
+	if (l->taker && !l->taker->ops.load_state)
+		return error_set(err, -EINVAL, "offset 0x%llx: section %s: its participant loads nothing",
+				 (unsigned long long)record->offset, record->name);
+	if (kind == 'P' && l->status.phase == VFMIG_PHASE_SETUP)
+		l->status.phase = VFMIG_PHASE_PRECOPY;
+	if (kind == 'E' && !l->stopped_ns) {
+		l->stopped_ns = clock_now_ns();
+		l->status.phase = VFMIG_PHASE_STOP_COPY;
+	}
+	l->record = *record;
+	l->section_offset = record->offset;
+	l->in_body = true;
+	return l->taker ? load_begin_taker(l->taker, err) : 0;
+}
+
+static void count_section(struct vfmig_load *l)
+{
+	uint64_t n = reader_offset(l->reader) - l->section_offset;
+	if (l->record.section.kind == 'S')
+		l->status.setup_bytes += n;
+	else if (l->record.section.kind == 'P')
+		l->status.precopy_bytes += n;
+	else
+		l->status.stop_copy_bytes += n;
+	l->status.rounds += l->record.section.kind == 'P' && l->taker;
+}
+
+int load_take_body(struct vfmig_load *l, struct vfmig_error *err)
+{
+	int r = l->taker ? reader_feed(l->reader, l->taker->ops.load_state, l->taker->opaque, err)
+			 : reader_skip(l->reader, err);
+	if (r != 0)
+		return r > 0 ? 0 : r;
+	l->in_body = false;
+	count_section(l);
+	return 0;
+}
+
+/* --------------------------------------------------------------- commands */
+
+static int take_command(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
+{
+	switch (record->command) {
+	case WIRE_COMMAND_OPEN_RETURN_PATH:
+		l->return_path_open = l->link->two_way; /* a saved stream may hold the command, too */
+		return 0;
+	case WIRE_COMMAND_PING:
+		if (record->payload_length != 4)
+			return error_set(err, -EBADMSG, "offset 0x%llx: PING with %u bytes, expected 4",
+					 (unsigned long long)record->offset, record->payload_length);
+		if (!l->return_path_open || l->stage == CHECK)
+			return 0;
+		return return_path_put(&l->return_path, WIRE_RETURN_PONG, get_be32(record->payload), err);
+	case WIRE_COMMAND_SWITCHOVER_START:
+		return 0;
+	default:
+		return error_set(err, -EBADMSG, "offset 0x%llx: command %u is not known; expected one of %u, %u, %u",
+				 (unsigned long long)record->offset, record->command, WIRE_COMMAND_OPEN_RETURN_PATH,
+				 WIRE_COMMAND_PING, WIRE_COMMAND_SWITCHOVER_START);
+	}
+}
+
+int load_take_record(struct vfmig_load *l, struct vfmig_error *err)
+{
+	struct reader_record record;
+	int r = reader_next(l->reader, &record, err);
+	if (r < 0)
+		return r;
+	switch (record.kind) {
+	case READER_SECTION:
+		return begin_section(l, &record, err);
+	case READER_COMMAND:
+		return take_command(l, &record, err);
+	case READER_END:
+		return 1;
+	case READER_HEADER:
+	case READER_CONFIGURATION:
+	case READER_EOF:
+	case READER_DESCRIPTION:
+		break;
+	}
+	return 0;
+}

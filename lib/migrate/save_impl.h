@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* save_impl.h: what save.c, which drives, and save_stages.c, which does the work, share. */
+#ifndef VFMIG_MIGRATE_SAVE_IMPL_H
+#define VFMIG_MIGRATE_SAVE_IMPL_H
+
+#include <stdatomic.h>
+
+#include "migrate/handlers.h"
+#include "migrate/return_path.h"
+#include "stream/writer.h"
+
+enum save_stage {
+	HEADER,
+	SETUP,
+	ITERATE,
+	DECIDE,
+	STOP_PREPARE,
+	STOP,
+	COMPLETE,
+	SETTLE,
+	STATE,
+	FINISH,
+	CONFIRM,
+	DONE,
+};
+
+struct vfmig_save {
+	struct vfmig_link *link;
+	struct vfmig_writer *writer;
+	struct vfmig_save_options opts;
+	char machine[256];
+	struct log log;
+	struct participants participants;
+	struct description description;
+	struct return_path return_path;
+	bool return_path_open;
+
+	enum save_stage stage;
+	size_t at;	      /* the participant whose turn it is */
+	bool in_section;      /* its section's header is written */
+	bool body_done;	      /* ... and the body, but the footer has to wait for a flush */
+	int body_result;      /* what its handler said then */
+	uint64_t body_offset; /* of that section's body */
+	bool round_done;      /* every participant of this round had nothing left */
+	bool decide_exact;
+	uint32_t sections;	/* section ids that were given */
+	struct converge converge;
+	struct converge_pending pending;
+	int pause_fd; /* timerfd: while sending pauses for max_bandwidth; -1: never */
+	bool pausing;
+	uint64_t finish_offset; /* in the stream, of what only FINISH puts; 0: not there yet */
+	bool refused;		/* the other side said that it will not run */
+	short wait_events;
+	int failed; /* the errno it ended with */
+
+	_Atomic bool cancelled;
+	int cancel_fd; /* eventfd: wakes vfmig_save_run */
+
+	struct vfmig_status status;
+	uint64_t started_ns, stopped_ns, ended_ns;
+};
+
+/* The next piece of the stage's work; nothing is queued. 0 or -errno. */
+int save_work(struct vfmig_save *s, struct vfmig_error *err);
+/* CONFIRM, which waits for the link: 0 when the stage has changed, -EAGAIN, -errno. */
+int save_confirm(struct vfmig_save *s, struct vfmig_error *err);
+/* The return path may speak at any time; 1: it said SHUT, loaded; -EAGAIN; -errno. */
+int save_listen(struct vfmig_save *s, struct vfmig_error *err);
+
+#endif
