@@ -171,12 +171,28 @@ struct vfmig_link_options {
 	 * with the port that the kernel chose where 0 was asked for. May be NULL. */
 	void (*listening)(void *opaque, const char *where);
 	void *listening_opaque;
+	/*
+	 * TLS 1.3 on a socket: a folder with the files that QEMU and libvirt use.
+	 * Either ca-cert.pem with client-cert.pem, client-key.pem (saving) or
+	 * server-cert.pem, server-key.pem (loading), ca-crl.pem if there is one: both
+	 * sides have to be certified. Or keys.psk with lines USER:HEXKEY, of which the
+	 * saving side uses "qemu", or the only one. NULL: plain text.
+	 */
+	const char *tls_creds;
+	/* Saving: the name or IP address that the server's certificate has to be
+	 * for; NULL: tcp:'s host. The other links have none, so it is needed there. */
+	const char *tls_hostname;
+	/* Without TLS a TCP connection that is not of the loopback network is
+	 * refused with -EPERM, before anything is sent; this allows it. */
+	bool insecure;
 };
 
 /*
  * Opens file:PATH, - (stdin or stdout), fd:N (takes), exec:COMMAND, unix:PATH,
  * tcp:HOST:PORT or null:. Saving connects, loading listens and accepts one
- * peer (so does fd: with a listening socket); both block until then.
+ * peer (so does fd: with a listening socket); both block until then, and until
+ * TLS's handshake is over. In TLS the saving side ends it first: that it was refused
+ * it learns with the first answer, which a save waits for before it touches a device.
  * Afterwards the link never blocks. A TCP peer out of reach, or
  * taking nothing, for 40 s is lost.
  * A file: being saved has its final name only when the save succeeded.

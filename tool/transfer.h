@@ -21,6 +21,8 @@ struct transfer {
 	size_t num_dma;
 	uint32_t timeout_ms; /* 0: not given */
 	struct vfmig_device_options device_options;
+	const char *tls_creds, *tls_hostname;
+	bool insecure;
 	bool json, quiet;
 	FILE *events; /* NULL: none */
 	/* open */

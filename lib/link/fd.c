@@ -286,7 +286,9 @@ static int take_connection(int fd, const struct vfmig_link_options *opts, struct
 		return fd;
 	char where[16];
 	snprintf(where, sizeof(where), "fd:%d", fd);
-	int r = socket_accept(fd, where, opts, err);
+	int r = socket_check_plain_fd(fd, opts, err);
+	if (!r)
+		r = socket_accept(fd, where, opts, err);
 	close(fd);
 	return r;
 }
@@ -300,13 +302,13 @@ int fd_link_open(const char *rest, enum vfmig_direction direction,
 	if (errno || *end || rest[0] < '0' || rest[0] > '9' || fd > INT_MAX)
 		return error_set(err, -EINVAL, "'%s' is not the number of an fd", rest);
 	int r = take_connection((int)fd, opts, err);
-	return r < 0 ? r : fd_link_new(r, false, "", direction, ret, err);
+	return r < 0 ? r : socket_link_new(r, false, NULL, "", direction, opts, ret, err);
 }
 
 int stdio_link_open(const char *rest, enum vfmig_direction direction,
 		    const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
-	(void)rest, (void)opts;
+	(void)rest;
 	const char *name = direction == VFMIG_SAVE ? "standard output" : "standard input";
 	int standard = direction == VFMIG_SAVE ? STDOUT_FILENO : STDIN_FILENO;
 	if (direction == VFMIG_SAVE && isatty(standard))
@@ -315,5 +317,5 @@ int stdio_link_open(const char *rest, enum vfmig_direction direction,
 	int fd = fcntl(standard, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (fd < 0)
 		return error_errno(err, -errno, "%s", name);
-	return fd_link_new(fd, false, name, direction, ret, err);
+	return socket_link_new(fd, false, NULL, name, direction, opts, ret, err);
 }

@@ -7,19 +7,21 @@
 
 #include "base/options.h"
 #include "link/schemes.h"
+#include "link/tls.h"
 
 static const struct link_scheme {
 	const char *prefix;
 	const char *usage;
 	link_open_fn *open;
+	enum { NO_SOCKET, SOCKET, SOCKET_WITH_HOST } tls;
 } schemes[] = {
-	{ "file:", "file:PATH", file_link_open },
-	{ "-", "-", stdio_link_open },
-	{ "fd:", "fd:N", fd_link_open },
-	{ "exec:", "exec:COMMAND", exec_link_open },
-	{ "unix:", "unix:PATH", unix_link_open },
-	{ "tcp:", "tcp:HOST:PORT", tcp_link_open },
-	{ "null:", "null:", null_link_open },
+	{ "file:", "file:PATH", file_link_open, NO_SOCKET },
+	{ "-", "-", stdio_link_open, SOCKET },
+	{ "fd:", "fd:N", fd_link_open, SOCKET },
+	{ "exec:", "exec:COMMAND", exec_link_open, NO_SOCKET },
+	{ "unix:", "unix:PATH", unix_link_open, SOCKET },
+	{ "tcp:", "tcp:HOST:PORT", tcp_link_open, SOCKET_WITH_HOST },
+	{ "null:", "null:", null_link_open, NO_SOCKET },
 };
 
 /* The part behind the scheme, or NULL: another scheme. "-" and "null:" have none. */
@@ -42,6 +44,17 @@ static int no_such_scheme(const char *uri, struct vfmig_error *err)
 	return error_set(err, -EINVAL, "link %s: expected one of %s", uri, known);
 }
 
+/* What is wrong with the credentials is said before anybody is connected to or waited for. */
+static int check_tls(const struct link_scheme *s, enum vfmig_direction direction, const struct vfmig_link_options *opts,
+		     struct vfmig_error *err)
+{
+	if (!opts->tls_creds)
+		return 0;
+	if (s->tls == NO_SOCKET)
+		return error_set(err, -EINVAL, "TLS is for sockets: tcp:, unix:, fd:");
+	return tls_check(opts, direction, s->tls == SOCKET_WITH_HOST, err);
+}
+
 int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struct vfmig_link_options *opts,
 		    struct vfmig_link **ret_link, struct vfmig_error *err)
 {
@@ -56,7 +69,9 @@ int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struc
 		if (!*rest && strlen(schemes[i].usage) > strlen(schemes[i].prefix))
 			return error_set(err, -EINVAL, "link %s: expected %s", uri, schemes[i].usage);
 		struct vfmig_link *link;
-		r = schemes[i].open(rest, direction, &o, &link, err);
+		r = check_tls(&schemes[i], direction, &o, err);
+		if (!r)
+			r = schemes[i].open(rest, direction, &o, &link, err);
 		if (r < 0)
 			return error_prefix(err, r, "%s", uri);
 		if (!link->name[0])

@@ -37,7 +37,11 @@ struct vfmig_link {
 	const struct link_ops *ops;
 	char name[256]; /* for messages: the URI */
 	int wait_fd;	/* to poll; -1: never has to be waited for (a file) */
-	bool two_way;	/* has a return path */
+	/* What to poll wait_fd for after -EAGAIN, whatever was tried; 0: POLLIN to read, POLLOUT to write. */
+	short only_events;
+	bool buffered;	    /* the last read left something that poll does not know of: read on before waiting */
+	bool two_way;	    /* has a return path */
+	bool confirm_first; /* only an answer shows that the other side is there and accepts this one */
 	/* When the save has failed: certainly nobody has taken the stream and runs by it. */
 	bool taken_by_nobody;
 	/* A regular file being loaded: */

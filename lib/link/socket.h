@@ -13,6 +13,9 @@ uint64_t socket_deadline(uint32_t timeout_ms);
 /* Waits a moment; false when the deadline has passed. */
 bool socket_retry(uint64_t deadline_ns);
 
+/* 0, -ETIMEDOUT, -errno. A signal does not end the wait. */
+int socket_wait(int fd, short events, uint64_t deadline_ns);
+
 /* fd or -errno; -ETIMEDOUT after the deadline. One attempt. */
 int socket_connect(const struct sockaddr *address, socklen_t length, uint64_t deadline_ns);
 /*
@@ -26,5 +29,17 @@ int socket_set_options(int fd);
  * fd or -errno; -ETIMEDOUT.
  */
 int socket_accept(int listener, const char *where, const struct vfmig_link_options *opts, struct vfmig_error *err);
+
+/* Plain text over TCP stays on this machine, unless the options say TLS or that it may leave. -EPERM. */
+int socket_check_plain(const struct sockaddr *address, const struct vfmig_link_options *opts, struct vfmig_error *err);
+/* The same of a listening or connected socket, or what else fd may be. */
+int socket_check_plain_fd(int fd, const struct vfmig_link_options *opts, struct vfmig_error *err);
+
+/*
+ * A link of fd (takes, also on failure), whose socket is checked as above: TLS, its handshake included, if
+ * the options say so, plain otherwise. own, name: as for fd_link_new. host: the server's name; NULL: none known.
+ */
+int socket_link_new(int fd, bool own, const char *host, const char *name, enum vfmig_direction direction,
+		    const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err);
 
 #endif

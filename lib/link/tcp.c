@@ -29,7 +29,8 @@ static int split_address(char *text, char **ret_host, char **ret_port, struct vf
 }
 
 /* An empty host is every address (listening) or this machine (connecting). */
-static int resolve(const char *rest, enum vfmig_direction direction, struct addrinfo **ret, struct vfmig_error *err)
+static int resolve(const char *rest, enum vfmig_direction direction, char *ret_host, size_t size,
+		   struct addrinfo **ret, struct vfmig_error *err)
 {
 	char *text = strdup(rest), *host = NULL, *port = NULL;
 	if (!text)
@@ -43,6 +44,7 @@ static int resolve(const char *rest, enum vfmig_direction direction, struct addr
 			r = error_errno(err, -errno, "look up the address");
 		else if (code)
 			r = error_set(err, -EADDRNOTAVAIL, "look up the address: %s", gai_strerror(code));
+		snprintf(ret_host, size, "%s", *host ? host : "localhost");
 	}
 	free(text);
 	return r;
@@ -111,11 +113,15 @@ int tcp_link_open(const char *rest, enum vfmig_direction direction,
 {
 	struct addrinfo *list;
 	char name[256] = "";
-	int r = resolve(rest, direction, &list, err);
+	char host[NI_MAXHOST];
+	int r = resolve(rest, direction, host, sizeof(host), &list, err);
 	if (r < 0)
 		return r;
-	r = direction == VFMIG_SAVE ? tcp_connect(list, opts->timeout_ms, err) :
-				      tcp_accept(list, opts, name, sizeof(name), err);
+	for (const struct addrinfo *a = list; a && !r; a = a->ai_next)
+		r = socket_check_plain(a->ai_addr, opts, err);
+	if (!r)
+		r = direction == VFMIG_SAVE ? tcp_connect(list, opts->timeout_ms, err) :
+					      tcp_accept(list, opts, name, sizeof(name), err);
 	freeaddrinfo(list);
-	return r < 0 ? r : fd_link_new(r, true, name, direction, ret, err);
+	return r < 0 ? r : socket_link_new(r, true, host, name, direction, opts, ret, err);
 }

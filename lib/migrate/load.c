@@ -268,7 +268,7 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 
 int vfmig_load_wait(struct vfmig_load *load, short *ret_events)
 {
-	*ret_events = load->wait_events;
+	*ret_events = load->link->only_events ? load->link->only_events : load->wait_events;
 	return load->link->wait_fd;
 }
 

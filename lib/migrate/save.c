@@ -9,6 +9,7 @@
  * loop knows participants and a link; it does not know what a device is.
  *
  *   HEADER        header, CONFIGURATION; with a return path: open it, ping
+ *   GREET         some links: wait for the ping's answer, before a device is touched
  *   SETUP         each participant: START section (save_setup)
  *   ITERATE       each participant in turn: PART section (save_live_iterate)
  *   DECIDE        after each round: converge.c tells whether to go on
@@ -199,10 +200,12 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 	if (r == 0)
 		r = pause_sending(s, err);
 	if (r == 0)
-		r = s->stage == CONFIRM ? save_confirm(s, err) : error_not_again(save_work(s, err));
+		r = s->stage == CONFIRM ? save_confirm(s, err) :
+		    s->stage == GREET	? save_greet(s) :
+					  error_not_again(save_work(s, err));
 	s->status.total_bytes = writer_offset(s->writer);
 	if (r == -EAGAIN)
-		return VFMIG_STEP_WAIT;
+		return s->link->buffered ? VFMIG_STEP_AGAIN : VFMIG_STEP_WAIT;
 	if (r < 0)
 		return fail(s, r, err);
 	return s->stage == DONE ? VFMIG_STEP_DONE : VFMIG_STEP_AGAIN;
@@ -210,7 +213,9 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 
 int vfmig_save_wait(struct vfmig_save *save, short *ret_events)
 {
-	*ret_events = save->pausing ? POLLIN : save->wait_events;
+	*ret_events = save->pausing		 ? POLLIN :
+		      save->link->only_events ? save->link->only_events :
+						save->wait_events;
 	return save->pausing ? save->pause_fd : save->link->wait_fd;
 }
 

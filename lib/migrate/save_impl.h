@@ -11,6 +11,7 @@
 
 enum save_stage {
 	HEADER,
+	GREET,
 	SETUP,
 	ITERATE,
 	DECIDE,
@@ -34,6 +35,7 @@ struct vfmig_save {
 	struct description description;
 	struct return_path return_path;
 	bool return_path_open;
+	bool answered; /* the ping */
 
 	enum save_stage stage;
 	size_t at;	      /* the participant whose turn it is */
@@ -62,7 +64,8 @@ struct vfmig_save {
 
 /* The next piece of the stage's work; nothing is queued. 0 or -errno. */
 int save_work(struct vfmig_save *s, struct vfmig_error *err);
-/* CONFIRM, which waits for the link: 0 when the stage has changed, -EAGAIN, -errno. */
+/* GREET and CONFIRM, which wait for the link: 0 when the stage has changed, -EAGAIN, -errno. */
+int save_greet(struct vfmig_save *s);
 int save_confirm(struct vfmig_save *s, struct vfmig_error *err);
 /* The return path may speak at any time; 1: it said SHUT, loaded; -EAGAIN; -errno. */
 int save_listen(struct vfmig_save *s, struct vfmig_error *err);

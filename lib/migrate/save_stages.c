@@ -61,6 +61,15 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 		writer_command(s->writer, WIRE_COMMAND_OPEN_RETURN_PATH, NULL, 0);
 		writer_command(s->writer, WIRE_COMMAND_PING, ping, sizeof(ping));
 	}
+	enter(s, s->return_path_open && s->link->confirm_first ? GREET : SETUP);
+	return 0;
+}
+
+int save_greet(struct vfmig_save *s)
+{
+	s->wait_events = POLLIN;
+	if (!s->answered)
+		return -EAGAIN;
 	enter(s, SETUP);
 	return 0;
 }
@@ -233,6 +242,8 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 		uint32_t value;
 		/* A side that floods this one with messages gets its turn again at the next step. */
 		int r = n < RETURN_MESSAGES ? return_path_read(&s->return_path, s->link, &type, &value, err) : -EAGAIN;
+		if (r == -ECONNABORTED)
+			s->refused = true;
 		if (r < 0)
 			return r;
 		if (r == 0)
@@ -240,6 +251,7 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 			    err, -ECONNRESET,
 			    "%s: the other side closed the connection before it said that the state is loaded",
 			    s->link->name);
+		s->answered |= type == WIRE_RETURN_PONG;
 		if (type != WIRE_RETURN_SHUT)
 			continue;
 		if (value == 0 && s->stage == CONFIRM)
@@ -294,7 +306,8 @@ int save_work(struct vfmig_save *s, struct vfmig_error *err)
 		return do_last_sections(s, err);
 	case FINISH:
 		return do_finish(s, err);
-	case CONFIRM: /* waits for the link: not here */
+	case GREET: /* these wait for the link: not here */
+	case CONFIRM:
 	case DONE:
 		break;
 	}

@@ -26,6 +26,8 @@
 
 #include "stream/reader_impl.h"
 
+#define TLS_HANDSHAKE 0x1603u /* how a TLS client begins */
+
 static int allocate(struct reader *r, struct vfmig_error *err)
 {
 	r->capacity = READER_BUFFER;
@@ -98,6 +100,10 @@ static int header(struct reader *r, struct reader_record *ret, struct vfmig_erro
 	if (rc < 0)
 		return rc;
 	uint32_t magic = get_be32(reader_bytes(r)), version = get_be32(reader_bytes(r) + 4);
+	if (magic >> 16 == TLS_HANDSHAKE)
+		return reader_broken(r, 0, err,
+				     "the other side speaks TLS, and here plain text is expected: give the credentials "
+				     "(--tls-creds DIR)");
 	if (magic != WIRE_MAGIC)
 		return reader_broken(r, 0, err,
 				     "not a migration stream: it begins with 0x%08" PRIx32 ", expected 0x%08x (QEVM)",

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * tls.h: TLS 1.3 as a link around a connected socket.
+ *
+ * tls.c moves bytes, tls_open.c makes the link and does the handshake, tls_creds.c
+ * and tls_psk.c know the files, tls_error.c finds the words for what went wrong.
+ */
+#ifndef VFMIG_LINK_TLS_H
+#define VFMIG_LINK_TLS_H
+
+#include <openssl/ssl.h>
+
+#include "link/fd.h"
+
+#define TLS_USER_MAX 128u /* as QEMU's library has it */
+#define TLS_KEY_MAX 64u   /* bytes; psktool's have 32 */
+
+/* The users and keys of keys.psk. */
+struct tls_psk {
+	char *text; /* NULL: certificates are used */
+	size_t length;
+	char user[TLS_USER_MAX + 1];    /* saving: this side's */
+	char unknown[TLS_USER_MAX + 1]; /* loading: the other side's, which the file does not have */
+};
+
+struct tls_creds {
+	const char *folder; /* borrowed */
+	SSL_CTX *ctx;
+	struct tls_psk *psk;
+	bool has_crl;
+};
+
+struct tls_link {
+	struct fd_link fd;
+	enum vfmig_direction direction;
+	char folder[256], host[256]; /* for messages; host empty: none was asked for */
+	struct tls_creds creds;
+	BIO_METHOD *method;
+	SSL *ssl;
+
+	bool shaken; /* the handshake is over */
+	bool heard;  /* something of the other side's has come, so that it has accepted this one */
+	bool failed; /* for good */
+	uint64_t sent_bytes; /* with the present key */
+
+	/* What the socket says below TLS. */
+	int io_code;
+	bool peer_closed;
+	bool any;
+	uint8_t first; /* byte that came, if any */
+};
+
+/* Could what has come so far be TLS? */
+static inline bool tls_is_spoken(const struct tls_link *t)
+{
+	return !t->any || (t->first >= SSL3_RT_CHANGE_CIPHER_SPEC && t->first <= SSL3_RT_APPLICATION_DATA);
+}
+
+/* Are the credentials right, and is there a name to check where one is needed? Connects to nobody. */
+int tls_check(const struct vfmig_link_options *opts, enum vfmig_direction direction, bool has_host,
+	      struct vfmig_error *err);
+
+/* As socket_link_new, opts->tls_creds being set. Blocks for the handshake. */
+int tls_link_new(int fd, bool own, const char *host, const char *name, enum vfmig_direction direction,
+		 const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err);
+
+int tls_creds_load(struct tls_creds *c, const char *folder, enum vfmig_direction direction, struct vfmig_error *err);
+void tls_creds_free(struct tls_creds *c);
+
+/* 0 with NULL: there is no such file. */
+int tls_psk_load(const char *path, enum vfmig_direction direction, struct tls_psk **ret, struct vfmig_error *err);
+void tls_psk_free(struct tls_psk *psk);
+/* ctx has to be freed before psk. */
+void tls_psk_use(SSL_CTX *ctx, struct tls_psk *psk, enum vfmig_direction direction);
+
+extern const struct link_ops tls_ops;
+/* t's SSL on top of its socket; needs creds. */
+int tls_start(struct tls_link *t, struct vfmig_error *err);
+/* What came of `result` of an SSL function: POLLIN or POLLOUT is what has to be waited for; 0: neither. */
+short tls_wants(const struct tls_link *t, int result);
+/* For good: says why. -ECONNABORTED: the other side refused this one, and took nothing. */
+int tls_explain(struct tls_link *t, struct vfmig_error *err);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tls_open.c: makes a TLS link: credentials, the name to be checked, the handshake. */
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "link/socket.h"
+#include "link/tls.h"
+
+#define LINGER_MS 1000u
+
+int tls_check(const struct vfmig_link_options *opts, enum vfmig_direction direction, bool has_host,
+	      struct vfmig_error *err)
+{
+	struct tls_creds creds;
+	int r = tls_creds_load(&creds, opts->tls_creds, direction, err);
+	if (r < 0)
+		return r;
+	if (!creds.psk && direction == VFMIG_SAVE && !has_host && !opts->tls_hostname)
+		r = error_set(err, -EINVAL,
+			      "TLS: this link has no host name that the other side's certificate could be checked for: "
+			      "give the name in it (--tls-hostname NAME)");
+	tls_creds_free(&creds);
+	return r;
+}
+
+/* An address is checked as one, and not sent as the name that is asked for. */
+static int set_host(struct tls_link *t, const char *host, struct vfmig_error *err)
+{
+	X509_VERIFY_PARAM *param = SSL_get0_param(t->ssl);
+	if ((size_t)snprintf(t->host, sizeof(t->host), "%s", host) >= sizeof(t->host) || !*host)
+		return error_set(err, -EINVAL, "TLS: host name of %zu bytes, expected 1 to %zu", strlen(host),
+				 sizeof(t->host) - 1);
+	t->host[strcspn(t->host, "%")] = '\0'; /* an IPv6 address's interface */
+	if (X509_VERIFY_PARAM_set1_ip_asc(param, t->host))
+		return 0;
+	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	if (SSL_set1_host(t->ssl, t->host) && SSL_set_tlsext_host_name(t->ssl, t->host))
+		return 0;
+	return error_set(err, -EINVAL, "TLS: '%s' is no host name", t->host);
+}
+
+/*
+ * The other side may have sent more by now, and a socket that is closed with something unread
+ * resets the connection, which may overtake what it was told.
+ */
+static void linger(const struct tls_link *t)
+{
+	int fd = t->fd.fd;
+	static const uint8_t refusal[] = { 0x15, 0x03, 0x03, 0x00, 0x02, 0x02, SSL_AD_HANDSHAKE_FAILURE };
+	uint64_t deadline_ns = socket_deadline(LINGER_MS);
+	char dropped[4096];
+	/* OpenSSL is silent to who does not speak TLS. A saver of ours knows this answer. */
+	if (!tls_is_spoken(t))
+		(void)send(fd, refusal, sizeof(refusal), MSG_NOSIGNAL | MSG_DONTWAIT);
+	shutdown(fd, SHUT_WR);
+	for (;;) {
+		ssize_t n = recv(fd, dropped, sizeof(dropped), MSG_DONTWAIT);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return;
+		if (n < 0 && socket_wait(fd, POLLIN, deadline_ns) < 0)
+			return;
+	}
+}
+
+static int handshake(struct tls_link *t, uint32_t timeout_ms, struct vfmig_error *err)
+{
+	uint64_t deadline_ns = socket_deadline(timeout_ms ? timeout_ms : SOCKET_CONNECT_MS);
+	for (;;) {
+		ERR_clear_error();
+		int r = SSL_do_handshake(t->ssl);
+		if (r > 0)
+			break;
+		short wants = tls_wants(t, r);
+		if (!wants)
+			return tls_explain(t, err);
+		r = socket_wait(t->fd.fd, wants, deadline_ns);
+		if (r == -ETIMEDOUT)
+			return error_set(err, r, "TLS: the other side did not finish the handshake in time: does it "
+						 "speak TLS?");
+		if (r < 0)
+			return error_errno(err, r, "TLS: poll");
+	}
+	/* Else whoever has any certificate would do. */
+	if (t->creds.psk && !SSL_session_reused(t->ssl))
+		return error_set(err, -EPROTO, "TLS: the other side did not use the key of %s/keys.psk", t->folder);
+	t->shaken = true;
+	return 0;
+}
+
+static int start(struct tls_link *t, const char *host, const struct vfmig_link_options *opts, struct vfmig_error *err)
+{
+	if (!t->fd.socket)
+		return error_set(err, -ENOTSOCK, "TLS is for sockets, and this is none");
+	int r = tls_creds_load(&t->creds, t->folder, t->direction, err);
+	if (!r)
+		r = tls_start(t, err);
+	if (r < 0)
+		return r;
+	if (opts->tls_hostname)
+		host = opts->tls_hostname;
+	if (t->direction == VFMIG_LOAD) {
+		SSL_set_accept_state(t->ssl);
+	} else {
+		SSL_set_connect_state(t->ssl);
+		if (!t->creds.psk)
+			r = set_host(t, host ? host : "", err);
+	}
+	if (r < 0)
+		return r;
+	r = handshake(t, opts->timeout_ms, err);
+	if (r < 0 && !t->peer_closed)
+		linger(t);
+	return r;
+}
+
+int tls_link_new(int fd, bool own, const char *host, const char *name, enum vfmig_direction direction,
+		 const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
+{
+	struct tls_link *t = calloc(1, sizeof(*t));
+	if (!t) {
+		close(fd);
+		return error_errno(err, -ENOMEM, "link");
+	}
+	int r = fd_link_init(&t->fd, fd, own, direction, &tls_ops, err);
+	if (r < 0) {
+		free(t);
+		return r;
+	}
+	t->direction = direction;
+	t->fd.base.confirm_first = direction == VFMIG_SAVE;
+	snprintf(t->fd.base.name, sizeof(t->fd.base.name), "%s", name);
+	if ((size_t)snprintf(t->folder, sizeof(t->folder), "%s", opts->tls_creds) >= sizeof(t->folder))
+		r = error_errno(err, -ENAMETOOLONG, "TLS: %.64s...", opts->tls_creds);
+	if (!r)
+		r = start(t, host, opts, err);
+	if (r < 0) {
+		vfmig_link_close(&t->fd.base);
+		return r;
+	}
+	*ret = &t->fd.base;
+	return 0;
+}
