@@ -5,6 +5,7 @@ import json
 import socket
 
 import qemu
+import certificates  # qemu knows the way to it
 import tap
 from qemu import V7, V10, Qemu
 from tap import test
@@ -109,14 +110,16 @@ def free_address():
         return "tcp:127.0.0.1:%d" % s.getsockname()[1]
 
 
-def live_from_qemu(scratch, version, link, return_path):
+def live_from_qemu(scratch, version, link, return_path, creds=None, tls_options=()):
     """A QEMU at work moves straight into a waiting vfmig."""
     source = Qemu(scratch, version, ["sim:" + sim(version)])
+    if creds:
+        source.use_tls(creds, "client")
     source.do("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": return_path}])
     source.do("cont")
     source.work(100)
     with tap.device(scratch, "b", *options(version)) as b:
-        load = tap.start("load", b, "-i", link, "--json")
+        load = tap.start("load", b, "-i", link, "--json", *tls_options)
         source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
         result = tap.finish(load)
         tap.equal(result.code, 0)
@@ -125,13 +128,15 @@ def live_from_qemu(scratch, version, link, return_path):
     source.quit()
 
 
-def live_to_qemu(scratch, version, link):
+def live_to_qemu(scratch, version, link, creds=None, tls_options=()):
     version.need()
     with tap.device(scratch, "a", *options(version, "start")) as a, \
             tap.device(scratch, "b", *options(version)) as b:
         destination = Qemu(scratch, version, [b], incoming=True)
+        if creds:
+            destination.use_tls(creds, "server")
         destination.do("migrate-incoming", uri=link)
-        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID)
+        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID, *tls_options)
         destination.migrated()
         destination.do("cont")
         destination.quit()
@@ -171,6 +176,62 @@ def vfmig_moves_live_to_qemu_10_0(scratch):
 @test
 def vfmig_moves_live_to_qemu_10_0_over_tcp(scratch):
     live_to_qemu(scratch, V10, free_address())
+
+
+def by_certificates(scratch):
+    return certificates.Authority(scratch).creds("both")
+
+
+def by_a_key(scratch):
+    return certificates.psk(scratch, "qemu:" + 32 * "a5")
+
+
+def live_by_tls_from_qemu(scratch, version, creds, return_path):
+    live_from_qemu(scratch, version, "tcp:127.0.0.1:0", return_path, creds, ["--tls-creds", creds])
+
+
+def live_by_tls_to_qemu(scratch, version, creds):
+    live_to_qemu(scratch, version, free_address(), creds, ["--tls-creds", creds])
+
+
+@test
+def qemu_7_2_moves_live_to_vfmig_by_tls(scratch):
+    live_by_tls_from_qemu(scratch, V7, by_certificates(scratch), False)
+
+
+@test
+def qemu_7_2_moves_live_to_vfmig_by_tls_and_a_key(scratch):
+    live_by_tls_from_qemu(scratch, V7, by_a_key(scratch), False)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_tls_with_a_return_path(scratch):
+    live_by_tls_from_qemu(scratch, V10, by_certificates(scratch), True)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_tls_and_a_key(scratch):
+    live_by_tls_from_qemu(scratch, V10, by_a_key(scratch), False)
+
+
+@test
+def vfmig_moves_live_to_qemu_7_2_by_tls(scratch):
+    live_by_tls_to_qemu(scratch, V7, by_certificates(scratch))
+
+
+@test
+def vfmig_moves_live_to_qemu_7_2_by_tls_and_a_key(scratch):
+    live_by_tls_to_qemu(scratch, V7, by_a_key(scratch))
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_tls(scratch):
+    live_by_tls_to_qemu(scratch, V10, by_certificates(scratch))
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_tls_and_a_key(scratch):
+    live_by_tls_to_qemu(scratch, V10, by_a_key(scratch))
 
 
 def two(version):
