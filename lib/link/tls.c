@@ -13,9 +13,10 @@
 #include <openssl/err.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
-#include "base/clock.h"
+#include "base/bytes.h"
 #include "link/socket.h"
 
 /* AES-GCM may encrypt 2^24.5 full records with one key (RFC 8446, 5.5): 388 GB. */
@@ -181,24 +182,63 @@ static ssize_t write_some(struct tls_link *t, const void *data, size_t length, s
 	return wants ? -EAGAIN : write_failed(t, err);
 }
 
+/* What is left of an iovec. */
+struct pieces {
+	const struct iovec *iov;
+	int count;
+	size_t at;
+};
+
+static void advance(struct pieces *p, size_t n)
+{
+	p->at += n;
+	while (p->count && p->at >= p->iov->iov_len) {
+		p->at -= p->iov->iov_len;
+		p->iov++;
+		p->count--;
+	}
+}
+
+/*
+ * At least a record's bytes in one piece, if there are as many. A record that is half out has to be offered
+ * whole again, however the caller cuts its bytes; and a header does not become a record of its own.
+ */
+static size_t gather(struct tls_link *t, const struct pieces *p, const void **ret)
+{
+	size_t length = p->iov->iov_len - p->at;
+	*ret = (const char *)p->iov->iov_base + p->at;
+	if (length >= sizeof(t->record) || p->count == 1)
+		return length;
+	memcpy(t->record, *ret, length);
+	for (int i = 1; i < p->count; i++) {
+		size_t n = (size_t)min_u64(p->iov[i].iov_len, sizeof(t->record) - length);
+		memcpy(t->record + length, p->iov[i].iov_base, n);
+		length += n;
+	}
+	*ret = t->record;
+	return length;
+}
+
 static ssize_t tls_writev(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err)
 {
 	struct tls_link *t = (struct tls_link *)l;
+	struct pieces p = { iov, count, 0 };
 	ssize_t done = 0;
 	int r = check_failed(t, err);
 	if (!r)
 		r = look_for_refusal(t, err);
 	if (r < 0)
 		return r;
-	for (int i = 0; i < count; i++)
-		for (size_t at = 0; at < iov[i].iov_len;) {
-			ssize_t n = write_some(t, (const char *)iov[i].iov_base + at, iov[i].iov_len - at, err);
-			/* What failed is found again by the next call. */
-			if (n < 0)
-				return done && n == -EAGAIN ? done : n;
-			at += (size_t)n;
-			done += n;
-		}
+	advance(&p, 0);
+	while (p.count) {
+		const void *data;
+		size_t length = gather(t, &p, &data);
+		ssize_t n = write_some(t, data, length, err);
+		if (n < 0)
+			return done && n == -EAGAIN ? done : n;
+		advance(&p, (size_t)n);
+		done += n;
+	}
 	return done;
 }
 

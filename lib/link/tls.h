@@ -48,6 +48,8 @@ struct tls_link {
 	bool peer_closed;
 	bool any;
 	uint8_t first; /* byte that came, if any */
+
+	uint8_t record[SSL3_RT_MAX_PLAIN_LENGTH]; /* gathered from several pieces */
 };
 
 /* Could what has come so far be TLS? */

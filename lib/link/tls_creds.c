@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* tls_creds.c: a folder of credentials, with the files' names that QEMU and libvirt use, into an SSL_CTX. */
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509err.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,19 +42,26 @@ static bool exists(const struct tls_creds *c, const char *name)
 /* Nobody is asked for a password: that could wait for ever. */
 static int no_password(char *buffer, int size, int writing, void *opaque)
 {
-	(void)buffer, (void)size, (void)writing, (void)opaque;
+	(void)buffer, (void)size, (void)writing;
+	if (opaque)
+		*(bool *)opaque = true;
 	return -1;
 }
 
 static int load_key(struct tls_creds *c, const char *cert, const char *path, struct vfmig_error *err)
 {
-	if (SSL_CTX_use_PrivateKey_file(c->ctx, path, SSL_FILETYPE_PEM) == 1 && SSL_CTX_check_private_key(c->ctx) == 1)
+	bool encrypted = false;
+	SSL_CTX_set_default_passwd_cb_userdata(c->ctx, &encrypted);
+	bool right = SSL_CTX_use_PrivateKey_file(c->ctx, path, SSL_FILETYPE_PEM) == 1 &&
+		     SSL_CTX_check_private_key(c->ctx) == 1;
+	SSL_CTX_set_default_passwd_cb_userdata(c->ctx, NULL);
+	if (right)
 		return 0;
-	unsigned long code = ERR_peek_last_error(), first = ERR_peek_error();
+	unsigned long code = ERR_peek_last_error();
 	if (ERR_GET_LIB(code) == ERR_LIB_X509 &&
 	    (ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH || ERR_GET_REASON(code) == X509_R_KEY_TYPE_MISMATCH))
 		return error_set(err, -EINVAL, "TLS: %s is not the key of %s", path, cert);
-	if (ERR_GET_REASON(first) == PEM_R_BAD_PASSWORD_READ || ERR_GET_REASON(code) == PEM_R_BAD_PASSWORD_READ)
+	if (encrypted)
 		return error_set(err, -EINVAL, "TLS: %s is encrypted: a key without a password is needed", path);
 	return error_set(err, -EINVAL, "TLS: %s is no private key in PEM form: %s", path, reason());
 }

@@ -44,7 +44,8 @@ static int explain_alert(struct tls_link *t, int alert, struct vfmig_error *err)
 	const struct refusal *r = find_refusal(alert);
 	const char *name = SSL_alert_desc_string_long(alert);
 	if (t->heard || !r)
-		return error_set(err, -ECONNRESET, "TLS: the other side ended the connection by the alert \"%s\"", name);
+		return error_set(err, -ECONNRESET, "TLS: the other side ended the connection by the alert \"%s\"",
+				 name);
 	t->fd.base.taken_by_nobody = true;
 	const char *role = t->direction == VFMIG_SAVE ? "client" : "server";
 	if (r->cause == CERTIFICATE && !t->creds.psk)
@@ -54,7 +55,8 @@ static int explain_alert(struct tls_link *t, int alert, struct vfmig_error *err)
 				 t->folder, role, name, r->meaning);
 	if (r->cause == KEY && t->creds.psk && t->direction == VFMIG_SAVE)
 		return error_set(err, -ECONNABORTED,
-				 "TLS: the other side refused the key of user %s in %s/keys.psk by the alert \"%s\": %s",
+				 "TLS: the other side refused the key of user %s in %s/keys.psk by the alert "
+				 "\"%s\": %s",
 				 t->creds.psk->user, t->folder, name, r->meaning);
 	return error_set(err, -ECONNABORTED, "TLS: the other side refused this side by the alert \"%s\"%s%s", name,
 			 r->cause == OTHER ? ": " : "; its own message says why",
@@ -71,31 +73,25 @@ static int explain_verify(const struct tls_link *t, long code, struct vfmig_erro
 	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
 	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
 	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-		if (t->creds.psk)
-			return error_set(err, -EACCES, "TLS: the other side has a certificate, expected the key of %s/keys.psk",
-					 t->folder);
 		return error_set(err, -EACCES,
 				 "TLS: the other side's certificate is not signed by the CA in %s/ca-cert.pem (%s)",
 				 t->folder, text);
 	case X509_V_ERR_HOSTNAME_MISMATCH:
 	case X509_V_ERR_IP_ADDRESS_MISMATCH:
 		return error_set(err, -EACCES,
-				 "TLS: the other side's certificate is not for %s (%s); if it is the right one, give the "
-				 "name in it (--tls-hostname NAME)",
+				 "TLS: the other side's certificate is not for %s (%s); if it is the right one, give "
+				 "the name in it (--tls-hostname NAME)",
 				 t->host, text);
 	case X509_V_ERR_CERT_HAS_EXPIRED:
 		return error_set(err, -EACCES, "TLS: the other side's certificate has expired");
 	case X509_V_ERR_CERT_NOT_YET_VALID:
-		return error_set(err, -EACCES, "TLS: the other side's certificate is not valid yet: is the clock right?");
+		return error_set(err, -EACCES,
+				 "TLS: the other side's certificate is not valid yet: are the clocks right?");
 	case X509_V_ERR_CERT_REVOKED:
-		return error_set(err, -EACCES, "TLS: the other side's certificate was revoked by %s/ca-crl.pem", t->folder);
+		return error_set(err, -EACCES, "TLS: the other side's certificate was revoked by %s/ca-crl.pem",
+				 t->folder);
 	}
 	return error_set(err, -EACCES, "TLS: the other side's certificate is refused: %s", text);
-}
-
-static const char *side(const struct tls_link *t)
-{
-	return t->creds.psk ? "key" : "certificate";
 }
 
 /* The connection is gone, and TLS has said nothing. A QEMU refuses a certificate that way. */
@@ -113,9 +109,11 @@ static int explain_loss(const struct tls_link *t, struct vfmig_error *err)
 		return error_set(err, code,
 				 "TLS: the other side %s the connection without a word: it may have refused this side's "
 				 "%s, its own message says",
-				 how, side(t));
-	return error_set(err, code, "TLS: the other side %s the connection without TLS's end (close_notify): something "
-				    "may be missing", how);
+				 how, t->creds.psk ? "key" : "certificate");
+	return error_set(err, code,
+			 "TLS: the other side %s the connection without TLS's end (close_notify): something may be "
+			 "missing",
+			 how);
 }
 
 static int explain_reason(const struct tls_link *t, unsigned long code, struct vfmig_error *err)
@@ -148,7 +146,6 @@ int tls_explain(struct tls_link *t, struct vfmig_error *err)
 {
 	unsigned long code = ERR_peek_error();
 	int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0, r;
-	long verified = SSL_get_verify_result(t->ssl);
 	t->failed = true;
 	if (!tls_is_spoken(t))
 		r = error_set(err, -EPROTO, "TLS: the other side does not speak TLS: its first byte is 0x%02x%s",
@@ -157,8 +154,11 @@ int tls_explain(struct tls_link *t, struct vfmig_error *err)
 		r = explain_alert(t, reason - SSL_AD_REASON_OFFSET, err);
 	else if (t->io_code || t->peer_closed)
 		r = explain_loss(t, err);
+	else if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && t->creds.psk)
+		r = error_set(err, -EACCES, "TLS: the other side has a certificate, expected the key of %s/keys.psk",
+			      t->folder);
 	else if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
-		r = explain_verify(t, verified, err);
+		r = explain_verify(t, SSL_get_verify_result(t->ssl), err);
 	else
 		r = explain_reason(t, code, err);
 	ERR_clear_error();

@@ -33,8 +33,8 @@ int return_path_read(struct return_path *rp, struct vfmig_link *link, uint16_t *
 			int payload = payload_of(type);
 			if (type == TLS_ALERT)
 				return error_set(err, -ECONNABORTED,
-						 "%s: the other side refused plain text by a TLS alert: give credentials "
-						 "(--tls-creds DIR)",
+						 "%s: the other side refused plain text by a TLS alert: give "
+						 "credentials (--tls-creds DIR)",
 						 link->name);
 			if (payload < 0 || length != payload)
 				return error_set(err, -EPROTO,
