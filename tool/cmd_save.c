@@ -29,7 +29,8 @@ enum {
 	OPT_STOP_COMMAND,
 	OPT_RESUME_COMMAND,
 	OPT_NO_PRECOPY,
-	OPT_NO_RETURN_PATH
+	OPT_NO_RETURN_PATH,
+	OPT_TLS_HOSTNAME
 };
 
 static const struct argp_option options[] = {
@@ -52,6 +53,8 @@ static const struct argp_option options[] = {
 	{ "no-precopy", OPT_NO_PRECOPY, NULL, 0, "Stop the device first, then save everything", 0 },
 	{ "no-return-path", OPT_NO_RETURN_PATH, NULL, 0,
 	  "unix:, tcp:, fd: to something that only stores the stream: do not wait for \"loaded\"", 0 },
+	{ "tls-hostname", OPT_TLS_HOSTNAME, "NAME", 0,
+	  "Whom the other side's certificate has to be for (the host of tcp:HOST:PORT)", 0 },
 	{ 0 },
 };
 
@@ -143,6 +146,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_NO_PRECOPY:
 		a->options.no_precopy = true;
+		return 0;
+	case OPT_TLS_HOSTNAME:
+		a->transfer.tls_hostname = arg;
 		return 0;
 	case OPT_NO_RETURN_PATH:
 		a->options.no_return_path = true;

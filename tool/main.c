@@ -33,8 +33,8 @@ static void print_help(void)
 	       "Links:   file:PATH, -, fd:N, exec:COMMAND, unix:PATH, tcp:HOST:PORT, null:\n\n"
 	       "  --help, --version\n\n"
 	       "Move a device from one host to another:\n"
-	       "  there$ vfmig load vfio-user:/run/b.sock -i tcp:[::]:4444\n"
-	       "  here$  vfmig save vfio-user:/run/a.sock -o tcp:there:4444\n\n"
+	       "  there$ vfmig load vfio-user:/run/b.sock -i tcp:[::]:4444 --tls-creds DIR\n"
+	       "  here$  vfmig save vfio-user:/run/a.sock -o tcp:there:4444 --tls-creds DIR\n\n"
 	       "Exit status: 0 done, 1 failed, 2 wrong usage. The manual is vfmig(1).\n");
 }
 

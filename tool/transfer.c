@@ -16,7 +16,7 @@
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
 
-enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_TLS_CREDS, OPT_TLS_HOSTNAME, OPT_INSECURE };
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_TLS_CREDS, OPT_INSECURE };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -29,8 +29,6 @@ static const struct argp_option options[] = {
 	OPEN_OPTIONS,
 	{ "tls-creds", OPT_TLS_CREDS, "DIR", 0,
 	  "TLS on the link, by DIR/ca-cert.pem, {client,server}-{cert,key}.pem, or by DIR/keys.psk", 0 },
-	{ "tls-hostname", OPT_TLS_HOSTNAME, "NAME", 0,
-	  "Whom the server's certificate has to be for (save: the host of tcp:HOST:PORT)", 0 },
 	{ "insecure", OPT_INSECURE, NULL, 0, "Allow plain text over TCP to and from other machines", 0 },
 	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
 	{ "events", OPT_EVENTS, "fd:N", 0, "Print the same to file descriptor N, beside the text", 0 },
@@ -85,8 +83,6 @@ static void check_arguments(struct argp_state *state, const struct transfer *t)
 	if (!t->link_uri)
 		argp_error(state, "%s", t->direction == VFMIG_SAVE ? "where to? Expected -o LINK" :
 								     "where from? Expected -i LINK");
-	if (t->tls_hostname && t->direction == VFMIG_LOAD)
-		argp_error(state, "--tls-hostname: only the saving side checks a name");
 	if (t->tls_hostname && !t->tls_creds)
 		argp_error(state, "--tls-hostname needs --tls-creds");
 	if (t->insecure && t->tls_creds)
@@ -122,9 +118,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_TLS_CREDS:
 		t->tls_creds = arg;
-		return 0;
-	case OPT_TLS_HOSTNAME:
-		t->tls_hostname = arg;
 		return 0;
 	case OPT_INSECURE:
 		t->insecure = true;

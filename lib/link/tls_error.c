@@ -107,8 +107,8 @@ static int explain_loss(const struct tls_link *t, struct vfmig_error *err)
 				 how);
 	if (!t->heard)
 		return error_set(err, code,
-				 "TLS: the other side %s the connection without a word: it may have refused this side's "
-				 "%s, its own message says",
+				 "TLS: the other side %s the connection without a word: it may have refused this "
+				 "side's %s, its own message says",
 				 how, t->creds.psk ? "key" : "certificate");
 	return error_set(err, code,
 			 "TLS: the other side %s the connection without TLS's end (close_notify): something may be "
