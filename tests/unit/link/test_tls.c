@@ -35,9 +35,8 @@ static void *load_thread(void *arg)
 	return NULL;
 }
 
-static void small_buffers(int fd)
+static void set_buffers(int fd, int bytes)
 {
-	int bytes = SMALL_BUFFER;
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
 }
@@ -55,8 +54,8 @@ static int ends_setup(void **state)
 	fputs("qemu:" KEY "\n", f);
 	fclose(f);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, e->fds), 0);
-	small_buffers(e->fds[0]);
-	small_buffers(e->fds[1]);
+	set_buffers(e->fds[0], SMALL_BUFFER);
+	set_buffers(e->fds[1], SMALL_BUFFER);
 	assert_int_equal(pthread_create(&thread, NULL, load_thread, e), 0);
 	int r = open_end(e, e->fds[0], VFMIG_SAVE, &e->save, &err);
 	pthread_join(thread, NULL);
@@ -182,6 +181,26 @@ static void test_new_keys(void **state)
 	assert_int_equal(e->save->only_events, 0);
 }
 
+/* A flood of TLS's own messages does not keep the caller from its turn, and what comes behind is not forgotten. */
+static void test_flood(void **state)
+{
+	struct ends *e = *state;
+	struct vfmig_error err;
+	unsigned turns = 0;
+	char byte;
+	stream(e->save, e->load, 100);
+	set_buffers(e->save->wait_fd, 1 << 20);
+	for (unsigned i = 0; i < 150; i++) {
+		assert_int_equal(SSL_key_update(ssl_of(e->save), SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+		assert_int_equal(SSL_do_handshake(ssl_of(e->save)), 1);
+	}
+	assert_int_equal(link_writev(e->save, &(struct iovec) { (void *)"x", 1 }, 1, &err), 1);
+	while (link_read(e->load, &byte, 1, &err) == -EAGAIN && turns++ < 10)
+		assert_true(e->load->buffered);
+	assert_int_equal(byte, 'x');
+	assert_true(turns >= 1 && turns < 10);
+}
+
 static void test_end(void **state)
 {
 	struct ends *e = *state;
@@ -248,6 +267,7 @@ int main(void)
 		TLS_TEST(test_a_full_link_takes_nothing),
 		TLS_TEST(test_buffered),
 		TLS_TEST(test_new_keys),
+		TLS_TEST(test_flood),
 		TLS_TEST(test_end),
 		TLS_TEST(test_peer_gone),
 		TLS_TEST(test_lost_between_two_messages),
