@@ -22,7 +22,6 @@
 /* AES-GCM may encrypt 2^24.5 full records with one key (RFC 8446, 5.5): 388 GB. */
 #define KEY_BYTES (UINT64_C(1) << 38)
 #define LAST_WORD_MS 2000u
-#define MESSAGES 64u /* of TLS's own in one read */
 
 /* ------------------------------------------------------------- the socket */
 
@@ -48,7 +47,6 @@ static int bio_read(BIO *b, char *data, int length)
 	struct tls_link *t = BIO_get_data(b);
 	BIO_clear_retry_flags(b);
 	ssize_t n = recv(t->fd.fd, data, (size_t)length, MSG_DONTWAIT);
-	t->dry = n < 0;
 	if (n < 0)
 		return bio_failed(b, t, errno, BIO_FLAGS_READ);
 	t->peer_closed = n == 0;
@@ -109,23 +107,17 @@ static ssize_t tls_read(struct vfmig_link *l, void *buffer, size_t length, struc
 {
 	struct tls_link *t = (struct tls_link *)l;
 	size_t n;
-	short wants = 0;
 	int r = check_failed(t, err);
 	if (r < 0)
 		return r;
-	/* A message of TLS's own ends a call; should there be no end of them, the caller still gets its turn. */
-	t->dry = false;
-	for (unsigned i = 0; i < MESSAGES && !t->dry; i++) {
-		r = SSL_read_ex(t->ssl, buffer, length, &n);
-		l->buffered = SSL_has_pending(t->ssl) && !t->dry;
-		if (r > 0) {
-			t->heard = true;
-			return (ssize_t)n;
-		}
-		wants = tls_wants(t, r);
-		if (wants != POLLIN)
-			break;
+	l->buffered = false;
+	r = SSL_read_ex(t->ssl, buffer, length, &n);
+	if (r > 0) {
+		t->heard = true;
+		l->buffered = SSL_has_pending(t->ssl);
+		return (ssize_t)n;
 	}
+	short wants = tls_wants(t, r);
 	if (wants == POLLIN && l->only_events == POLLIN)
 		return -EAGAIN; /* a write waits for the same */
 	l->only_events = wants == POLLOUT ? POLLOUT : 0;

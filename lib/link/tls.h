@@ -46,7 +46,6 @@ struct tls_link {
 	/* What the socket says below TLS. */
 	int io_code;
 	bool peer_closed;
-	bool dry; /* the last read found nothing more */
 	bool any;
 	uint8_t first; /* byte that came, if any */
 

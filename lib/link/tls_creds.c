@@ -146,6 +146,7 @@ static int make_context(struct tls_creds *c, enum vfmig_direction direction, str
 	SSL_CTX_set_options(c->ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_num_tickets(c->ctx, 0);
+	/* Messages of TLS's own, should there be no end of them, end a call with what was read ahead. */
 	SSL_CTX_clear_mode(c->ctx, SSL_MODE_AUTO_RETRY);
 	SSL_CTX_set_mode(c->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(c->ctx, 1);

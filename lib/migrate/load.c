@@ -260,7 +260,7 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 	if (l->reader)
 		l->status.total_bytes = reader_offset(l->reader);
 	if (r == -EAGAIN)
-		return l->link->buffered ? VFMIG_STEP_AGAIN : VFMIG_STEP_WAIT;
+		return VFMIG_STEP_WAIT;
 	if (r < 0)
 		return fail(l, r, err);
 	return l->stage == DONE ? VFMIG_STEP_DONE : VFMIG_STEP_AGAIN;
