@@ -148,7 +148,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		a->options.no_precopy = true;
 		return 0;
 	case OPT_TLS_HOSTNAME:
-		a->transfer.tls_hostname = arg;
+		a->transfer.link_options.tls_hostname = arg;
 		return 0;
 	case OPT_NO_RETURN_PATH:
 		a->options.no_return_path = true;

@@ -16,7 +16,7 @@
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
 
-enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_TLS_CREDS, OPT_INSECURE };
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -27,9 +27,7 @@ static const struct argp_option options[] = {
 	{ "dma", OPT_DMA, "FILE@IOVA[:SIZE]", 0,
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
-	{ "tls-creds", OPT_TLS_CREDS, "DIR", 0,
-	  "TLS on the link, by DIR/ca-cert.pem, {client,server}-{cert,key}.pem, or by DIR/keys.psk", 0 },
-	{ "insecure", OPT_INSECURE, NULL, 0, "Allow plain text over TCP to and from other machines", 0 },
+	OPEN_LINK_OPTIONS,
 	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
 	{ "events", OPT_EVENTS, "fd:N", 0, "Print the same to file descriptor N, beside the text", 0 },
 	{ "quiet", 'q', NULL, 0, "No progress and no summary", 0 },
@@ -83,10 +81,8 @@ static void check_arguments(struct argp_state *state, const struct transfer *t)
 	if (!t->link_uri)
 		argp_error(state, "%s", t->direction == VFMIG_SAVE ? "where to? Expected -o LINK" :
 								     "where from? Expected -i LINK");
-	if (t->tls_hostname && !t->tls_creds)
+	if (t->link_options.tls_hostname && !t->link_options.tls_creds)
 		argp_error(state, "--tls-hostname needs --tls-creds");
-	if (t->insecure && t->tls_creds)
-		argp_error(state, "one of --tls-creds and --insecure");
 	if (t->num_ids > t->num_uris || (t->num_uris > 1 && t->num_ids < t->num_uris))
 		argp_error(state, "%zu devices and %zu --id: several devices need one each", t->num_uris, t->num_ids);
 	for (size_t i = 0; i < t->num_ids; i++)
@@ -98,7 +94,8 @@ static void check_arguments(struct argp_state *state, const struct transfer *t)
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct transfer *t = state->input;
-	if (open_parse_option(key, arg, state, &t->device_options))
+	if (open_parse_option(key, arg, state, &t->device_options) ||
+	    open_parse_link_option(key, arg, state, &t->link_options))
 		return 0;
 	switch (key) {
 	case OPT_ID:
@@ -115,12 +112,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_EVENTS:
 		t->events = open_events(state, arg);
-		return 0;
-	case OPT_TLS_CREDS:
-		t->tls_creds = arg;
-		return 0;
-	case OPT_INSECURE:
-		t->insecure = true;
 		return 0;
 	case 'q':
 		t->quiet = true;
@@ -172,20 +163,16 @@ static int open_devices(struct transfer *t, struct vfmig_error *err)
 
 int transfer_open(struct transfer *t, struct vfmig_error *err)
 {
-	struct vfmig_link_options opts = {
-		.size = sizeof(opts),
-		.timeout_ms = t->timeout_ms,
-		.listening = output_listening,
-		.listening_opaque = &t->output,
-		.tls_creds = t->tls_creds,
-		.tls_hostname = t->tls_hostname,
-		.insecure = t->insecure,
-	};
+	struct vfmig_link_options *opts = &t->link_options;
+	opts->size = sizeof(*opts);
+	opts->timeout_ms = t->timeout_ms;
+	opts->listening = output_listening;
+	opts->listening_opaque = &t->output;
 	bool is_save = t->direction == VFMIG_SAVE;
 	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
 		    is_save && !strcmp(t->link_uri, "-"));
 	int r = open_devices(t, err);
-	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, &opts, &t->link, err);
+	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, opts, &t->link, err);
 }
 
 /*

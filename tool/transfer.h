@@ -21,8 +21,7 @@ struct transfer {
 	size_t num_dma;
 	uint32_t timeout_ms; /* 0: not given */
 	struct vfmig_device_options device_options;
-	const char *tls_creds, *tls_hostname; /* NULL: not given */
-	bool insecure;
+	struct vfmig_link_options link_options;
 	bool json, quiet;
 	FILE *events; /* NULL: none */
 	/* open */

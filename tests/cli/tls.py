@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import functools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,8 @@ from tap import (VFMIG, Skip, contains, device, equal, finish, main, read_event,
 
 HOST = ["--tls-hostname", "localhost"]
 KEY, OTHER_KEY = 32 * "a5", 32 * "5a"
+PONG, SHUT = bytes.fromhex("0002000400000001"), bytes.fromhex("0001000400000000")
+STREAM_END = re.compile(rb'[0-9a-f]{32}"}}$')
 TOUCHED = "Input/output error"  # what the devices below answer to the first change of their state
 
 
@@ -380,6 +383,17 @@ def options_that_do_not_fit(scratch):
     contains(run_fails("save", "sim:", "-o", "unix:%s/x" % scratch, *tls(good())).err, "--tls-hostname NAME")
 
 
+@test
+def a_look_at_what_comes_by_tls(scratch):
+    link = "unix:%s/link" % scratch
+    inspect = start("inspect", link, *tls(good()))
+    run_ok("save", "sim:size=64K", "-q", "-o", link, "--no-return-path", *tls(good(), *HOST))
+    result = finish(inspect)
+    equal((result.code, result.err), (0, ""))
+    contains(result.out, "0000:00:01.0/vfio")
+    contains(run_fails("inspect", "tcp:0.0.0.0:0").err, "0.0.0.0 is not of the loopback network")
+
+
 # ----------------------------------------------------------- the stream's end
 
 @test
@@ -402,6 +416,20 @@ def a_stream_that_ends_early_is_not_complete(scratch):
                 os.close(s.detach())
             load_fails(load, says)
             s.close()
+
+
+@test
+def many_answers_in_one_piece(scratch):
+    """Of which poll knows nothing any more once the first of them was read."""
+    with devices(scratch) as (a, _), server(scratch) as (listener, link):
+        save = start("save", a, *link)
+        with listener.accept()[0] as plain, context("server", good()).wrap_socket(plain, server_side=True) as s:
+            s.sendall(PONG)
+            stream = b""
+            while not STREAM_END.search(stream[-64:]):
+                stream += s.recv(1 << 16)
+            s.sendall(100 * PONG + SHUT)
+            equal(finish(save).code, 0)
 
 
 @test
