@@ -152,7 +152,7 @@ int tls_explain(struct tls_link *t, struct vfmig_error *err)
 			      t->first, t->first == 'Q' ? ", as of a stream in plain text" : "");
 	else if (reason > SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + UINT8_MAX)
 		r = explain_alert(t, reason - SSL_AD_REASON_OFFSET, err);
-	else if (t->io_code || t->peer_closed)
+	else if ((!reason || reason == SSL_R_UNEXPECTED_EOF_WHILE_READING) && (t->io_code || t->peer_closed))
 		r = explain_loss(t, err);
 	else if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && t->creds.psk)
 		r = error_set(err, -EACCES, "TLS: the other side has a certificate, expected the key of %s/keys.psk",

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Real QEMUs, with a software device behind the shim: what one of them or vfmig saved, the other loads."""
 import json
+import shutil
 import socket
 
 import qemu
@@ -232,6 +233,23 @@ def vfmig_moves_live_to_qemu_10_0_by_tls(scratch):
 @test
 def vfmig_moves_live_to_qemu_10_0_by_tls_and_a_key(scratch):
     live_by_tls_to_qemu(scratch, V10, by_a_key(scratch))
+
+
+@test
+def qemu_7_2_refuses_a_certificate(scratch):
+    """It closes the connection without a word; until it has answered no device is touched."""
+    V7.need()
+    known, unknown = certificates.Authority(scratch), certificates.Authority(scratch, "another CA").creds("unknown")
+    shutil.copy(known.cert, unknown)
+    link = free_address()
+    with tap.device(scratch, "a", *options(V7, "start"), "--fault", "errno@to-precopy") as a, \
+            tap.device(scratch, "b", *options(V7)) as b:
+        destination = Qemu(scratch, V7, [b], incoming=True)
+        destination.use_tls(known.creds("known"), "server")
+        destination.do("migrate-incoming", uri=link)
+        result = tap.run_fails("save", a, "-o", link, "--machine", V7.machine, "--id", ID, "--tls-creds", unknown)
+        tap.contains(result.err, "it may have refused this side's certificate")
+        tap.equal(tap.state_of(a), "running")
 
 
 def two(version):
