@@ -514,7 +514,7 @@ def a_tcp_socket_of_systemd_on_every_address_wants_tls(scratch):
     with high(socket.socket()) as listener:
         listener.bind(("0.0.0.0", 0))
         listener.listen(1)
-        with activated(listener, "load", "sim:", "-i", "fd:3") as load:
+        with activated(listener, "load", "sim:", "-i", "fd:3", "--timeout", "5000") as load:
             result = finish(load)
             equal(result.code, 1)
             contains(result.err, "0.0.0.0 is not of the loopback network")
