@@ -65,6 +65,10 @@ def untouchable(scratch):
                    "errno@to-resuming")
 
 
+def unstoppable(scratch):
+    return devices(scratch, "--rate", "10", "--fault", "errno@to-stopcopy", "--fault", "errno@to-resuming")
+
+
 def moves(scratch, save_options, load_options, link="tcp:127.0.0.1:0", address=None):
     with devices(scratch) as (a, b):
         load = start("load", b, "-i", link, "--json", *load_options)
@@ -184,8 +188,9 @@ def client_of_another_ca_of_the_same_name(scratch):
 def client_without_a_return_path_hears_of_it_too(scratch):
     mixed = authority("another CA").creds("one-way")
     shutil.copy(good() + "/ca-cert.pem", mixed)
-    refused(scratch, tls(mixed, *HOST, "--no-return-path"), tls(good()), '"unknown CA"', "is not signed by",
-            make=devices)
+    for options, make in ([], devices), (["--max-bandwidth", "2M"], unstoppable):
+        refused(scratch, tls(mixed, *HOST, "--no-return-path", *options), tls(good()), '"unknown CA"',
+                "is not signed by", make=make)
 
 
 @test
