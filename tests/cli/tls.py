@@ -348,6 +348,45 @@ def a_server_that_goes_without_a_word(scratch):
         equal((result.code, state_of(a)), (1, "running"))
 
 
+@test
+def plain_text_refused_after_all_of_it(scratch):
+    """Whoever speaks TLS has not taken the stream, however much of it was sent: the source works on."""
+    with devices(scratch) as (a, _), server(scratch) as (listener, link):
+        save = start("save", a, *link[:2])
+        with listener.accept()[0] as s:
+            stream = b""
+            while not STREAM_END.search(stream[-64:]):
+                stream += s.recv(1 << 16)
+            s.sendall(bytes.fromhex("15030300020228"))
+        contains(finish(save).err, "refused plain text by a TLS alert")
+        equal((save.returncode, state_of(a)), (1, "running"))
+
+
+@test
+def a_certificate_refused_after_all_of_it(scratch):
+    """The same without a return path: a slow server looks at the certificate when the stream is there already."""
+    mixed = authority("another CA").creds("late")
+    shutil.copy(good() + "/ca-cert.pem", mixed)
+    c = context("server", good())
+    c.verify_mode = ssl.CERT_REQUIRED
+    into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = c.wrap_bio(into, out, server_side=True)
+    with devices(scratch) as (a, _), server(scratch) as (listener, link):
+        save = start("save", a, *link[:2], *tls(mixed, *HOST), "--no-return-path")
+        with listener.accept()[0] as s:
+            into.write(s.recv(1 << 16))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.do_handshake()
+            s.sendall(out.read())
+            rest = b"".join(iter(lambda: s.recv(1 << 16), b""))
+            into.write(rest)
+            with contextlib.suppress(ssl.SSLError):
+                peer.do_handshake()
+            s.sendall(out.read())
+        contains(finish(save).err, 'by the alert "unknown CA"')
+        equal((save.returncode, state_of(a)), (1, "running"))
+
+
 # ------------------------------------------------------------ credentials
 
 @test
