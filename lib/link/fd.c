@@ -286,9 +286,7 @@ static int take_connection(int fd, const struct vfmig_link_options *opts, struct
 		return fd;
 	char where[16];
 	snprintf(where, sizeof(where), "fd:%d", fd);
-	int r = socket_check_plain_fd(fd, opts, err);
-	if (!r)
-		r = socket_accept(fd, where, opts, err);
+	int r = socket_accept(fd, where, opts, err);
 	close(fd);
 	return r;
 }
@@ -301,8 +299,13 @@ int fd_link_open(const char *rest, enum vfmig_direction direction,
 	long fd = strtol(rest, &end, 10);
 	if (errno || *end || rest[0] < '0' || rest[0] > '9' || fd > INT_MAX)
 		return error_set(err, -EINVAL, "'%s' is not the number of an fd", rest);
-	int r = take_connection((int)fd, opts, err);
-	return r < 0 ? r : socket_link_new(r, false, NULL, "", direction, opts, ret, err);
+	int r = socket_check_plain_fd((int)fd, opts, err);
+	if (r < 0) {
+		close((int)fd);
+		return r;
+	}
+	r = take_connection((int)fd, opts, err);
+	return r < 0 ? r : fd_link_new(r, false, "", direction, ret, err);
 }
 
 int stdio_link_open(const char *rest, enum vfmig_direction direction,
@@ -314,8 +317,11 @@ int stdio_link_open(const char *rest, enum vfmig_direction direction,
 	if (direction == VFMIG_SAVE && isatty(standard))
 		return error_set(err, -ENOTTY, "%s is a terminal: the stream is binary, send it to a file or a pipe",
 				 name);
+	int r = socket_check_plain_fd(standard, opts, err);
+	if (r < 0)
+		return r;
 	int fd = fcntl(standard, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (fd < 0)
 		return error_errno(err, -errno, "%s", name);
-	return socket_link_new(fd, false, NULL, name, direction, opts, ret, err);
+	return fd_link_new(fd, false, name, direction, ret, err);
 }

@@ -55,6 +55,25 @@ static int check_tls(const struct link_scheme *s, enum vfmig_direction direction
 	return tls_check(opts, direction, s->tls == SOCKET_WITH_HOST, err);
 }
 
+/* tcp:'s host, which a server's certificate has to be for. */
+static void get_host(const char *rest, char *ret, size_t size)
+{
+	const char *end = strrchr(rest, ':');
+	bool bracketed = rest[0] == '[';
+	int length = end ? (int)(end - rest) - 2 * bracketed : 0;
+	snprintf(ret, size, "%.*s", length, rest + bracketed);
+	if (!ret[0])
+		snprintf(ret, size, "localhost"); /* where an empty one connects to */
+}
+
+static int start_tls(const struct link_scheme *s, const char *rest, enum vfmig_direction direction,
+		     const struct vfmig_link_options *opts, struct vfmig_link **link, struct vfmig_error *err)
+{
+	char host[256];
+	get_host(rest, host, sizeof(host));
+	return tls_link_new(*link, s->tls == SOCKET_WITH_HOST ? host : NULL, direction, opts, link, err);
+}
+
 int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struct vfmig_link_options *opts,
 		    struct vfmig_link **ret_link, struct vfmig_error *err)
 {
@@ -72,10 +91,12 @@ int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struc
 		r = check_tls(&schemes[i], direction, &o, err);
 		if (!r)
 			r = schemes[i].open(rest, direction, &o, &link, err);
+		if (r == 0 && !link->name[0])
+			snprintf(link->name, sizeof(link->name), "%s", uri);
+		if (r == 0 && o.tls_creds)
+			r = start_tls(&schemes[i], rest, direction, &o, &link, err);
 		if (r < 0)
 			return error_prefix(err, r, "%s", uri);
-		if (!link->name[0])
-			snprintf(link->name, sizeof(link->name), "%s", uri);
 		*ret_link = link;
 		return 0;
 	}

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* plain.c: what is not encrypted does not leave the machine by mistake; and which sockets are made TLS. */
+/* plain.c: what is not encrypted does not leave the machine by mistake. */
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "link/fd.h"
 #include "link/socket.h"
-#include "link/tls.h"
 
 #define LOOPBACK_NET 127u
 
@@ -54,17 +51,4 @@ int socket_check_plain_fd(int fd, const struct vfmig_link_options *opts, struct 
 	if (!r && getpeername(fd, (struct sockaddr *)&address, &length) == 0)
 		r = socket_check_plain((struct sockaddr *)&address, opts, err);
 	return r;
-}
-
-int socket_link_new(int fd, bool own, const char *host, const char *name, enum vfmig_direction direction,
-		    const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
-{
-	if (opts->tls_creds)
-		return tls_link_new(fd, own, host, name, direction, opts, ret, err);
-	int r = socket_check_plain_fd(fd, opts, err);
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	return fd_link_new(fd, own, name, direction, ret, err);
 }

@@ -35,11 +35,4 @@ int socket_check_plain(const struct sockaddr *address, const struct vfmig_link_o
 /* The same of a listening or connected socket, or what else fd may be. */
 int socket_check_plain_fd(int fd, const struct vfmig_link_options *opts, struct vfmig_error *err);
 
-/*
- * A link of fd (takes, also on failure), whose socket is checked as above: TLS, its handshake included, if
- * the options say so, plain otherwise. own, name: as for fd_link_new. host: the server's name; NULL: none known.
- */
-int socket_link_new(int fd, bool own, const char *host, const char *name, enum vfmig_direction direction,
-		    const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err);
-
 #endif

@@ -29,8 +29,7 @@ static int split_address(char *text, char **ret_host, char **ret_port, struct vf
 }
 
 /* An empty host is every address (listening) or this machine (connecting). */
-static int resolve(const char *rest, enum vfmig_direction direction, char *ret_host, size_t size,
-		   struct addrinfo **ret, struct vfmig_error *err)
+static int resolve(const char *rest, enum vfmig_direction direction, struct addrinfo **ret, struct vfmig_error *err)
 {
 	char *text = strdup(rest), *host = NULL, *port = NULL;
 	if (!text)
@@ -44,7 +43,6 @@ static int resolve(const char *rest, enum vfmig_direction direction, char *ret_h
 			r = error_errno(err, -errno, "look up the address");
 		else if (code)
 			r = error_set(err, -EADDRNOTAVAIL, "look up the address: %s", gai_strerror(code));
-		snprintf(ret_host, size, "%s", *host ? host : "localhost");
 	}
 	free(text);
 	return r;
@@ -113,8 +111,7 @@ int tcp_link_open(const char *rest, enum vfmig_direction direction,
 {
 	struct addrinfo *list;
 	char name[256] = "";
-	char host[NI_MAXHOST];
-	int r = resolve(rest, direction, host, sizeof(host), &list, err);
+	int r = resolve(rest, direction, &list, err);
 	if (r < 0)
 		return r;
 	for (const struct addrinfo *a = list; a && !r; a = a->ai_next)
@@ -123,5 +120,5 @@ int tcp_link_open(const char *rest, enum vfmig_direction direction,
 		r = direction == VFMIG_SAVE ? tcp_connect(list, opts->timeout_ms, err) :
 					      tcp_accept(list, opts, name, sizeof(name), err);
 	freeaddrinfo(list);
-	return r < 0 ? r : socket_link_new(r, true, host, name, direction, opts, ret, err);
+	return r < 0 ? r : fd_link_new(r, true, name, direction, ret, err);
 }

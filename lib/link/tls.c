@@ -38,7 +38,7 @@ static int bio_write(BIO *b, const char *data, int length)
 {
 	struct tls_link *t = BIO_get_data(b);
 	BIO_clear_retry_flags(b);
-	ssize_t n = send(t->fd.fd, data, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t n = send(t->fd, data, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return n < 0 ? bio_failed(b, t, errno, BIO_FLAGS_WRITE) : (int)n;
 }
 
@@ -46,7 +46,7 @@ static int bio_read(BIO *b, char *data, int length)
 {
 	struct tls_link *t = BIO_get_data(b);
 	BIO_clear_retry_flags(b);
-	ssize_t n = recv(t->fd.fd, data, (size_t)length, MSG_DONTWAIT);
+	ssize_t n = recv(t->fd, data, (size_t)length, MSG_DONTWAIT);
 	if (n < 0)
 		return bio_failed(b, t, errno, BIO_FLAGS_READ);
 	t->peer_closed = n == 0;
@@ -174,11 +174,11 @@ static ssize_t write_some(struct tls_link *t, const void *data, size_t length, s
 	size_t n;
 	ERR_clear_error();
 	int r = SSL_write_ex(t->ssl, data, length, &n);
-	t->fd.base.only_events = 0;
+	t->base.only_events = 0;
 	if (r > 0)
 		return renew_key(t, n) < 0 ? tls_explain(t, err) : (ssize_t)n;
 	short wants = tls_wants(t, r);
-	t->fd.base.only_events = wants == POLLIN ? POLLIN : 0;
+	t->base.only_events = wants == POLLIN ? POLLIN : 0;
 	return wants ? -EAGAIN : write_failed(t, err);
 }
 
@@ -258,9 +258,9 @@ static int tls_finish(struct vfmig_link *l, struct vfmig_error *err)
 	if (r < 0)
 		return r;
 	while ((r = SSL_shutdown(t->ssl)) < 0 && tls_wants(t, r))
-		if (socket_wait(t->fd.fd, tls_wants(t, r), deadline_ns) < 0)
+		if (socket_wait(t->fd, tls_wants(t, r), deadline_ns) < 0)
 			return error_set(err, -ETIMEDOUT, "TLS: the other side does not take the stream's end");
-	shutdown(t->fd.fd, SHUT_WR);
+	shutdown(t->fd, SHUT_WR);
 	for (;;) {
 		ERR_clear_error();
 		r = SSL_read_ex(t->ssl, dropped, sizeof(dropped), &n);
@@ -268,7 +268,7 @@ static int tls_finish(struct vfmig_link *l, struct vfmig_error *err)
 			continue;
 		if (!tls_wants(t, r))
 			break;
-		if (socket_wait(t->fd.fd, tls_wants(t, r), deadline_ns) < 0)
+		if (socket_wait(t->fd, tls_wants(t, r), deadline_ns) < 0)
 			return 0; /* it stores, and has nothing to say */
 	}
 	/* It has closed; or has not even read the close_notify, as one that knows where the stream ends. */
@@ -287,7 +287,7 @@ static void tls_close(struct vfmig_link *l)
 	SSL_free(t->ssl);
 	BIO_meth_free(t->method);
 	tls_creds_free(&t->creds);
-	fd_link_done(&t->fd);
+	vfmig_link_close(t->under);
 	free(t);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * tls.h: TLS 1.3 as a link around a connected socket.
+ * tls.h: TLS 1.3 as a link around another one, whose connected socket it takes over.
  *
  * tls.c moves bytes, tls_open.c makes the link and does the handshake, tls_creds.c
  * and tls_psk.c know the files, tls_error.c finds the words for what went wrong.
@@ -10,7 +10,7 @@
 
 #include <openssl/ssl.h>
 
-#include "link/fd.h"
+#include "link/link.h"
 
 #define TLS_USER_MAX 128u /* as QEMU's library has it */
 #define TLS_KEY_MAX 64u   /* bytes; psktool's have 32 */
@@ -31,7 +31,9 @@ struct tls_creds {
 };
 
 struct tls_link {
-	struct fd_link fd;
+	struct vfmig_link base;
+	struct vfmig_link *under; /* owns the socket */
+	int fd;			  /* that socket */
 	enum vfmig_direction direction;
 	char folder[256], host[256]; /* for messages; host empty: none was asked for */
 	struct tls_creds creds;
@@ -62,8 +64,11 @@ static inline bool tls_is_spoken(const struct tls_link *t)
 int tls_check(const struct vfmig_link_options *opts, enum vfmig_direction direction, bool has_host,
 	      struct vfmig_error *err);
 
-/* As socket_link_new, opts->tls_creds being set. Blocks for the handshake. */
-int tls_link_new(int fd, bool own, const char *host, const char *name, enum vfmig_direction direction,
+/*
+ * A link that speaks TLS on `under` (takes, also on failure). host: the server's name; NULL: none known.
+ * Blocks for the handshake.
+ */
+int tls_link_new(struct vfmig_link *under, const char *host, enum vfmig_direction direction,
 		 const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err);
 
 int tls_creds_load(struct tls_creds *c, const char *folder, enum vfmig_direction direction, struct vfmig_error *err);

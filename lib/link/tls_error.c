@@ -46,7 +46,7 @@ static int explain_alert(struct tls_link *t, int alert, struct vfmig_error *err)
 	if (t->heard || !r)
 		return error_set(err, -ECONNRESET, "TLS: the other side ended the connection by the alert \"%s\"",
 				 name);
-	t->fd.base.taken_by_nobody = true;
+	t->base.taken_by_nobody = true;
 	const char *role = t->direction == VFMIG_SAVE ? "client" : "server";
 	if (r->cause == CERTIFICATE && !t->creds.psk)
 		return error_set(err, -ECONNABORTED,

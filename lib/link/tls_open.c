@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "link/socket.h"
 #include "link/tls.h"
@@ -51,7 +50,7 @@ static int set_host(struct tls_link *t, const char *host, struct vfmig_error *er
  */
 static void linger(const struct tls_link *t)
 {
-	int fd = t->fd.fd;
+	int fd = t->fd;
 	static const uint8_t refusal[] = { 0x15, 0x03, 0x03, 0x00, 0x02, 0x02, SSL_AD_HANDSHAKE_FAILURE };
 	uint64_t deadline_ns = socket_deadline(LINGER_MS);
 	char dropped[4096];
@@ -79,7 +78,7 @@ static int handshake(struct tls_link *t, uint32_t timeout_ms, struct vfmig_error
 		short wants = tls_wants(t, r);
 		if (!wants)
 			return tls_explain(t, err);
-		r = socket_wait(t->fd.fd, wants, deadline_ns);
+		r = socket_wait(t->fd, wants, deadline_ns);
 		if (r == -ETIMEDOUT)
 			return error_set(err, r, "TLS: the other side did not finish the handshake in time: does it "
 						 "speak TLS?");
@@ -95,8 +94,6 @@ static int handshake(struct tls_link *t, uint32_t timeout_ms, struct vfmig_error
 
 static int start(struct tls_link *t, const char *host, const struct vfmig_link_options *opts, struct vfmig_error *err)
 {
-	if (!t->fd.socket)
-		return error_set(err, -ENOTSOCK, "TLS is for sockets, and this is none");
 	int r = tls_creds_load(&t->creds, t->folder, t->direction, err);
 	if (!r)
 		r = tls_start(t, err);
@@ -119,30 +116,29 @@ static int start(struct tls_link *t, const char *host, const struct vfmig_link_o
 	return r;
 }
 
-int tls_link_new(int fd, bool own, const char *host, const char *name, enum vfmig_direction direction,
+int tls_link_new(struct vfmig_link *under, const char *host, enum vfmig_direction direction,
 		 const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	struct tls_link *t = calloc(1, sizeof(*t));
 	if (!t) {
-		close(fd);
+		vfmig_link_close(under);
 		return error_errno(err, -ENOMEM, "link");
 	}
-	int r = fd_link_init(&t->fd, fd, own, direction, &tls_ops, err);
-	if (r < 0) {
-		free(t);
-		return r;
-	}
+	t->base = (struct vfmig_link) { .ops = &tls_ops, .wait_fd = under->wait_fd, .two_way = true, .file_fd = -1 };
+	strcpy(t->base.name, under->name);
+	t->base.confirm_first = direction == VFMIG_SAVE;
+	t->under = under;
+	t->fd = under->wait_fd;
 	t->direction = direction;
-	t->fd.base.confirm_first = direction == VFMIG_SAVE;
-	snprintf(t->fd.base.name, sizeof(t->fd.base.name), "%s", name);
-	if ((size_t)snprintf(t->folder, sizeof(t->folder), "%s", opts->tls_creds) >= sizeof(t->folder))
+	int r = under->two_way ? 0 : error_set(err, -ENOTSOCK, "TLS is for sockets, and this is none");
+	if (!r && (size_t)snprintf(t->folder, sizeof(t->folder), "%s", opts->tls_creds) >= sizeof(t->folder))
 		r = error_errno(err, -ENAMETOOLONG, "TLS: %.64s...", opts->tls_creds);
 	if (!r)
 		r = start(t, host, opts, err);
 	if (r < 0) {
-		vfmig_link_close(&t->fd.base);
+		vfmig_link_close(&t->base);
 		return r;
 	}
-	*ret = &t->fd.base;
+	*ret = &t->base;
 	return 0;
 }

@@ -94,5 +94,5 @@ int unix_link_open(const char *rest, enum vfmig_direction direction,
 		return r;
 	r = direction == VFMIG_SAVE ? unix_connect(&address, opts->timeout_ms, err) :
 				      unix_accept(&address, opts, err);
-	return r < 0 ? r : socket_link_new(r, true, NULL, "", direction, opts, ret, err);
+	return r < 0 ? r : fd_link_new(r, true, "", direction, ret, err);
 }
