@@ -99,5 +99,6 @@ int unix_link_open(const char *rest, enum vfmig_direction direction,
 	int listener = -1;
 	r = direction == VFMIG_SAVE ? unix_connect(&address, opts->timeout_ms, err) :
 				      unix_accept(&address, opts, &listener, err);
-	return r < 0 ? r : socket_link_new(r, listener, listener < 0 ? NULL : address.sun_path, "", direction, ret, err);
+	const char *path = listener < 0 ? NULL : address.sun_path;
+	return r < 0 ? r : socket_link_new(r, listener, path, "", direction, ret, err);
 }
