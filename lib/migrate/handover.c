@@ -551,6 +551,7 @@ void handover_resume(struct handover *h, enum handover_state state)
 	h->state = state;
 	h->lost = true;
 	h->lost_ns = clock_now_ns();
+	greet(h);
 }
 
 int handover_step(struct handover *h, struct vfmig_error *err)

@@ -76,7 +76,7 @@ bool handover_recognised(const struct handover *h);
 void handover_stopped(struct handover *h);
 /* Destination: all is verified and nothing started. rest: bytes that came behind the stream. */
 int handover_prepared(struct handover *h, const char *digest, struct cursor rest, struct vfmig_error *err);
-/* A program that was started again, with its journal's state: the other side has to be met first. */
+/* A program that was started again, with its journal's state: the link is connected, but maybe to somebody else. */
 void handover_resume(struct handover *h, enum handover_state state);
 
 /* An enum handover_step; -EAGAIN: wait, then call again; -errno: given up, nothing is decided by that. */
