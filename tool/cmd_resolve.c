@@ -29,7 +29,8 @@ enum { OPT_JOURNAL = 256, OPT_SIDE, OPT_LINK, OPT_RETRY_FOR, OPT_JSON };
 static const struct argp_option options[] = {
 	{ "journal", OPT_JOURNAL, "DIR", 0, "Where save or load kept its journal", 0 },
 	{ "side", OPT_SIDE, "source|destination", 0, "Which of the two, when DIR has the journals of both", 0 },
-	{ "link", OPT_LINK, "LINK", 0, "Meet the other side here: unix:PATH, tcp:HOST:PORT (where they met before)", 0 },
+	{ "link", OPT_LINK, "LINK", 0, "Meet the other side here: unix:PATH, tcp:HOST:PORT (where they met before)",
+	  0 },
 	{ "retry-for", OPT_RETRY_FOR, "MS", 0, "How long to try to meet the other side (60000)", 0 },
 	OPEN_OPTIONS,
 	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 0 },
@@ -197,9 +198,9 @@ static void print_devices(const struct arguments *a)
 {
 	for (size_t i = 0; i < TRANSFER_MAX && a->devices[i]; i++) {
 		enum vfmig_state state;
-		const char *text = vfmig_device_state(a->devices[i], &state, NULL) == 0 ? vfmig_state_name(state) :
-											  "in a state that it does not tell";
-		printf("  %s is %s\n", vfmig_device_name(a->devices[i]), text);
+		bool told = vfmig_device_state(a->devices[i], &state, NULL) == 0;
+		printf("  %s is %s\n", vfmig_device_name(a->devices[i]),
+		       told ? vfmig_state_name(state) : "in a state that it does not tell");
 	}
 }
 
@@ -224,10 +225,10 @@ int cmd_resolve(int argc, char **argv)
 		.options = options,
 		.parser = parse_option,
 		.args_doc = "SESSION [source|destination] --journal DIR",
-		.doc = "Goes on with a handover whose program was killed or has given up. Without a decision it meets the "
-		       "other side (run it there, too) and both do what their journals say. With one, a person says "
-		       "who has the device; that is refused where the journal has promised otherwise, and it is to be "
-		       "said on both sides.",
+		.doc = "Goes on with a handover whose program was killed or has given up. Without a decision it meets "
+		       "the other side (run it there, too) and both do what their journals say. With one, a person "
+		       "says who has the device; that is refused where the journal has promised otherwise, and it is "
+		       "to be said on both sides.",
 	};
 	struct arguments a = { .retry_ms = RETRY_MS };
 	struct journal_record record = { 0 };

@@ -116,8 +116,8 @@ int cmd_status(int argc, char **argv)
 		.options = options,
 		.parser = parse_option,
 		.args_doc = "[SESSION] --journal DIR",
-		.doc = "Tells where the handover of a session stands, as the journal of this host knows it: whether the "
-		       "device may run here, and what is to be done. Without SESSION: all in DIR.",
+		.doc = "Tells where the handover of a session stands, as the journal of this host knows it: whether "
+		       "the device may run here, and what is to be done. Without SESSION: all in DIR.",
 	};
 	struct status s = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &s))

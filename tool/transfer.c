@@ -28,11 +28,11 @@ static const struct argp_option options[] = {
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
 	{ "journal", OPT_JOURNAL, "DIR", 0,
-	  "unix:, tcp: to another vfmig: keep in DIR what this side has promised, so that after a crash 'vfmig resolve' "
-	  "knows which side may run the device", 0 },
+	  "unix:, tcp: to another vfmig: keep in DIR what this side has promised, so that after a crash 'vfmig "
+	  "resolve' knows which side may run the device", 0 },
 	{ "retry-for", OPT_RETRY_FOR, "MS", 0,
-	  "unix:, tcp: to another vfmig: when the connection is lost at the switch, try so long to have another (60000)",
-	  0 },
+	  "unix:, tcp: to another vfmig: when the connection is lost at the switch, try so long to have another "
+	  "(60000)", 0 },
 	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
 	{ "events", OPT_EVENTS, "fd:N", 0, "Print the same to file descriptor N, beside the text", 0 },
 	{ "quiet", 'q', NULL, 0, "No progress and no summary", 0 },

@@ -8,7 +8,7 @@
  * it, never before. A connection that is lost is made again; both sides prove
  * by the session's id that they are the same, and each says again where it is.
  */
-#include "migrate/handover.h"
+#include "migrate/handover_impl.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -22,8 +22,6 @@
 #define RETRY_NS (60 * NS_PER_S)  /* longer than a dead TCP peer takes to be noticed */
 #define PAUSE_NS (100 * NS_PER_MS) /* before the next connection, when one was no good */
 #define HELLO_NS (5 * NS_PER_S) /* for a stranger that connects and says nothing */
-
-enum message { NOTHING, PREPARED, RUNNING, LOST, COMMIT, ABORT, OVER, CUT };
 
 /* In a state, having heard something: the next state, and what is said then. */
 static const struct rule {
@@ -111,197 +109,6 @@ void handover_clear(struct handover *h)
 	h->journal = NULL;
 }
 
-/* ------------------------------------------------------------------ hello */
-
-uint32_t handover_hello(const struct handover *h, unsigned i)
-{
-	return i == 0 ? WIRE_HANDOVER_MARK : h->words[i - 1];
-}
-
-bool handover_recognised(const struct handover *h)
-{
-	return h->heard == HANDOVER_HELLO;
-}
-
-bool handover_greeted(const struct handover *h)
-{
-	return handover_recognised(h) || h->foreign;
-}
-
-static int not_the_same(const struct handover *h, struct vfmig_error *err)
-{
-	return error_set(err, -EPROTO, "%s: the other side does not know the session %s", h->link->name, h->session);
-}
-
-int handover_pong(struct handover *h, uint32_t value, struct vfmig_error *err)
-{
-	if (h->heard == 0 && value == WIRE_HANDOVER_ANSWER)
-		h->heard = 1;
-	else if (h->heard == 0 && value == WIRE_HANDOVER_MARK)
-		h->foreign = true;
-	else if (h->heard > 0 && h->heard < HANDOVER_HELLO && value != h->words[h->heard++ - 1])
-		return not_the_same(h, err);
-	return 0;
-}
-
-int handover_ping(struct handover *h, uint32_t value, uint32_t *ret_answer, struct vfmig_error *err)
-{
-	*ret_answer = value;
-	if (h->heard == 0) {
-		if (value != WIRE_HANDOVER_MARK)
-			return 0;
-		h->heard = 1;
-		*ret_answer = WIRE_HANDOVER_ANSWER;
-		return 0;
-	}
-	if (handover_recognised(h))
-		return 0;
-	uint32_t *word = &h->words[h->heard++ - 1];
-	if (h->session[0] && *word != value)
-		return not_the_same(h, err);
-	*word = value;
-	if (!handover_recognised(h) || h->session[0])
-		return 0;
-	for (unsigned i = 0; i < HANDOVER_WORDS; i++)
-		snprintf(h->session + 8 * (size_t)i, 9, "%08x", h->words[i]);
-	return 1;
-}
-
-/* ---------------------------------------------------------------- talking */
-
-static void queue(struct handover *h, const void *bytes, size_t length)
-{
-	/* A message is said again in each state, so one for which there is no room is not missed. */
-	if (length > sizeof(h->out) - h->queued)
-		return;
-	memcpy(h->out + h->queued, bytes, length);
-	h->queued += length;
-}
-
-static void queue_ping(struct handover *h, uint32_t value)
-{
-	uint8_t command[9] = { WIRE_COMMAND };
-	put_be16(command + 1, WIRE_COMMAND_PING);
-	put_be16(command + 3, 4);
-	put_be32(command + 5, value);
-	queue(h, command, sizeof(command));
-}
-
-static void queue_return(struct handover *h, uint16_t type, uint32_t value)
-{
-	uint8_t message[8];
-	put_be16(message, type);
-	put_be16(message + 2, 4);
-	put_be32(message + 4, value);
-	queue(h, message, sizeof(message));
-}
-
-static void say(struct handover *h, enum message what)
-{
-	switch (what) {
-	case PREPARED:
-		queue_return(h, WIRE_RETURN_PONG, WIRE_HANDOVER_PREPARED);
-		break;
-	case RUNNING:
-		queue_return(h, WIRE_RETURN_SHUT, 0);
-		break;
-	case LOST:
-		queue_return(h, WIRE_RETURN_SHUT, 1);
-		break;
-	case COMMIT:
-		queue_ping(h, WIRE_HANDOVER_COMMIT);
-		break;
-	case ABORT:
-		queue_ping(h, WIRE_HANDOVER_ABORT);
-		break;
-	case OVER:
-		queue_ping(h, WIRE_HANDOVER_OVER);
-		break;
-	case NOTHING:
-	case CUT:
-		break;
-	}
-}
-
-static int flush(struct handover *h, struct vfmig_error *err)
-{
-	while (h->queued > 0) {
-		struct iovec iov = { h->out, h->queued };
-		ssize_t n = link_writev(h->link, &iov, 1, err);
-		if (n < 0)
-			return (int)n;
-		h->queued -= (size_t)n;
-		memmove(h->out, h->out + n, h->queued);
-	}
-	return 0;
-}
-
-/* 1: heard something (or NOTHING that matters); 0: the other side has closed; -EAGAIN; -errno. */
-static int hear_destination(struct handover *h, enum message *ret, struct vfmig_error *err)
-{
-	uint16_t type;
-	uint32_t value;
-	bool knew = handover_recognised(h);
-	int r = return_path_read(&h->from_destination, h->link, &type, &value, err);
-	if (r <= 0)
-		return r;
-	*ret = NOTHING;
-	if (type == WIRE_RETURN_PONG && !knew) {
-		r = handover_pong(h, value, err);
-		if (r == 0 && h->foreign)
-			r = not_the_same(h, err);
-		return r < 0 ? r : 1;
-	}
-	if (!knew)
-		return not_the_same(h, err);
-	if (type == WIRE_RETURN_PONG && value == WIRE_HANDOVER_PREPARED)
-		*ret = PREPARED;
-	else if (type == WIRE_RETURN_SHUT)
-		*ret = value == 0 ? RUNNING : LOST;
-	return 1;
-}
-
-static ssize_t read_command(struct handover *h, void *into, size_t length, struct vfmig_error *err)
-{
-	if (h->rest.length == 0)
-		return link_read(h->link, into, length, err);
-	length = min_u64(length, h->rest.length);
-	memcpy(into, cursor_take(&h->rest, length), length);
-	return (ssize_t)length;
-}
-
-static int hear_source(struct handover *h, enum message *ret, struct vfmig_error *err)
-{
-	while (h->have < sizeof(h->command)) {
-		ssize_t n = read_command(h, h->command + h->have, sizeof(h->command) - h->have, err);
-		if (n <= 0)
-			return (int)n;
-		h->have += (size_t)n;
-	}
-	h->have = 0;
-	if (h->command[0] != WIRE_COMMAND || get_be16(h->command + 1) != WIRE_COMMAND_PING ||
-	    get_be16(h->command + 3) != 4)
-		return error_set(err, -EPROTO, "%s: something else than a ping behind the stream", h->link->name);
-	uint32_t value = get_be32(h->command + 5), answer;
-	*ret = NOTHING;
-	if (!handover_recognised(h)) {
-		int r = handover_ping(h, value, &answer, err);
-		if (r == 0)
-			queue_return(h, WIRE_RETURN_PONG, answer);
-		return r < 0 ? r : 1;
-	}
-	*ret = value == WIRE_HANDOVER_COMMIT ? COMMIT :
-	       value == WIRE_HANDOVER_ABORT  ? ABORT :
-	       value == WIRE_HANDOVER_OVER   ? OVER :
-					       NOTHING;
-	return 1;
-}
-
-static int hear(struct handover *h, enum message *ret, struct vfmig_error *err)
-{
-	return h->side == HANDOVER_SOURCE ? hear_destination(h, ret, err) : hear_source(h, ret, err);
-}
-
 /* ----------------------------------------------------------------- states */
 
 static const struct rule *find_rule(const struct handover *h, enum message heard)
@@ -351,13 +158,13 @@ static int obey(struct handover *h, const struct rule *rule, struct vfmig_error 
 	switch (rule->next) {
 	case HANDOVER_DECIDED:
 		if (record(h, HANDOVER_DECIDED, NULL) < 0) {
-			say(h, ABORT);
+			handover_say(h, ABORT);
 			return run_on(h, NOTHING, err);
 		}
 		h->state = HANDOVER_COMMITTED;
 		break;
 	case HANDOVER_RUNS_ON:
-		say(h, rule->say);
+		handover_say(h, rule->say);
 		h->over |= rule->say == OVER;
 		return before == HANDOVER_RUNS_ON ? 0 : run_on(h, rule->heard, err);
 	case HANDOVER_DONE:
@@ -380,7 +187,7 @@ static int obey(struct handover *h, const struct rule *rule, struct vfmig_error 
 	default:
 		break;
 	}
-	say(h, rule->say);
+	handover_say(h, rule->say);
 	h->over |= rule->say == OVER || rule->heard == OVER;
 	return 0;
 }
@@ -393,8 +200,9 @@ static int take_message(struct handover *h, enum message heard, struct vfmig_err
 	if (heard == NOTHING || heard == CUT)
 		return 0;
 	/* Out of order: a side that says what it cannot know. Nothing changes by it. */
-	log_line(h->log, VFMIG_LOG_WARNING, "%s: session %s: the other side said something that does not fit: this side is "
-		 "%s", h->link->name, h->session, handover_state_name(h->state));
+	log_line(h->log, VFMIG_LOG_WARNING,
+		 "%s: session %s: the other side said something that does not fit: this side is %s", h->link->name,
+		 h->session, handover_state_name(h->state));
 	return 0;
 }
 
@@ -471,7 +279,7 @@ static void greet(struct handover *h)
 	if (h->side != HANDOVER_SOURCE)
 		return;
 	for (unsigned i = 0; i < HANDOVER_HELLO; i++)
-		queue_ping(h, handover_hello(h, i));
+		handover_ask(h, handover_hello(h, i));
 }
 
 /* Flushes and hears until the other side has proven itself. 0; -EAGAIN; -errno: it is somebody else, or gone. */
@@ -480,9 +288,9 @@ static int hear_hello(struct handover *h)
 	struct vfmig_error ignored;
 	enum message message;
 	while (!handover_recognised(h)) {
-		int r = flush(h, &ignored);
+		int r = handover_flush(h, &ignored);
 		if (r == 0 || r == -EAGAIN)
-			r = hear(h, &message, &ignored);
+			r = handover_hear(h, &message, &ignored);
 		if (r == 0)
 			return -ECONNRESET;
 		if (r < 0)
@@ -523,7 +331,7 @@ static int meet(struct handover *h, struct vfmig_error *err)
 	}
 	h->lost = false;
 	log_line(h->log, VFMIG_LOG_INFO, "session %s: connected again", h->session);
-	say(h, says(h->side, h->state));
+	handover_say(h, says(h->side, h->state));
 	h->over |= h->state == HANDOVER_DONE;
 	return 0;
 }
@@ -542,7 +350,7 @@ int handover_prepared(struct handover *h, const char *digest, struct cursor rest
 		return r;
 	h->rest = rest;
 	h->state = HANDOVER_PREPARED;
-	say(h, PREPARED);
+	handover_say(h, PREPARED);
 	return 0;
 }
 
@@ -562,11 +370,11 @@ int handover_step(struct handover *h, struct vfmig_error *err)
 		int r = h->lost && !h->over ? meet(h, err) : 0;
 		if (r != 0)
 			return r;
-		r = h->lost ? 0 : flush(h, &why);
+		r = h->lost ? 0 : handover_flush(h, &why);
 		if (h->over && r != -EAGAIN)
 			return HANDOVER_STEP_OVER;
 		if (r == 0 || (r == -EAGAIN && !h->over))
-			r = hear(h, &heard, &why);
+			r = handover_hear(h, &heard, &why);
 		if (r == -EAGAIN)
 			return r;
 		r = r <= 0 ? cut(h, &why, err) : take_message(h, heard, err);
@@ -589,7 +397,7 @@ void handover_running(struct handover *h)
 {
 	(void)record(h, HANDOVER_RUNNING, NULL);
 	h->state = HANDOVER_RUNNING;
-	say(h, RUNNING);
+	handover_say(h, RUNNING);
 }
 
 void handover_taken_back(struct handover *h, bool undone)
@@ -597,15 +405,17 @@ void handover_taken_back(struct handover *h, bool undone)
 	struct vfmig_error e;
 	if (h->side == HANDOVER_SOURCE)
 		return;
-	if (!undone) {
-		h->over = true; /* without a word: the source must not run by it */
+	int r = undone ? record_undone(h, HANDOVER_ABANDONED, &e) : 0;
+	if (r < 0)
+		log_line(h->log, VFMIG_LOG_WARNING, "%s", e.message);
+	/* Without a word: a journal that says committed would start the device, so the source must not run. */
+	if (!undone || (r < 0 && h->state == HANDOVER_COMMITTED)) {
+		h->over = true;
 		return;
 	}
-	if (record_undone(h, HANDOVER_ABANDONED, &e) < 0)
-		log_line(h->log, VFMIG_LOG_WARNING, "%s", e.message);
 	h->state = HANDOVER_ABANDONED;
 	h->over |= h->aborted; /* the source knows, and this is only polite */
-	say(h, LOST);
+	handover_say(h, LOST);
 }
 
 int handover_cancel(struct handover *h, struct vfmig_error *err)
@@ -616,6 +426,6 @@ int handover_cancel(struct handover *h, struct vfmig_error *err)
 	}
 	int r = run_on(h, NOTHING, err);
 	if (r > 0)
-		say(h, ABORT);
+		handover_say(h, ABORT);
 	return r;
 }

@@ -67,8 +67,8 @@ static int source_runs_on(struct resolve *r, struct vfmig_error *err)
 {
 	if (r->state_gone)
 		return error_set(err, -ENODATA,
-				 "the source's devices ended with the program that had them, and with them their state; "
-				 "if the destination is prepared: 'vfmig resolve %s destination' on both sides",
+				 "the source's devices ended with the program that had them, and with them their "
+				 "state; if the destination is prepared: 'vfmig resolve %s destination' on both sides",
 				 r->session);
 	int code = r->state == HANDOVER_RUNS_ON ? 0 : enter(r, HANDOVER_RUNS_ON, err);
 	return code < 0 ? code : run_all(r, err);
@@ -145,8 +145,9 @@ static int begin_prepared(struct resolve *r, enum resolve_decision decision, str
 	}
 	code = abandon(r, false, err);
 	if (code == 0 && decision == RESOLVE_DESTINATION)
-		return error_set(err, -ENODATA, "the device does not hold what was loaded any more: it was reset or started "
-				 "since; the state can only be at the source");
+		return error_set(err, -ENODATA,
+				 "the device does not hold what was loaded any more: it was reset or started since; the "
+				 "state can only be at the source");
 	return code < 0 ? code : 1;
 }
 
@@ -166,10 +167,13 @@ static int begin_destination(struct resolve *r, enum resolve_decision decision, 
 		code = start_committed(r, err);
 		return code < 0 ? code : decision == RESOLVE_MEET;
 	case HANDOVER_RUNNING:
-		return decision == RESOLVE_SOURCE ? refuse(r, "the device runs here", err) : decision == RESOLVE_MEET;
+		if (decision == RESOLVE_SOURCE)
+			return refuse(r, "the device runs here", err);
+		return decision == RESOLVE_MEET;
 	default:
-		return decision == RESOLVE_DESTINATION ? refuse(r, "the source runs the device", err) :
-							 decision == RESOLVE_MEET;
+		if (decision == RESOLVE_DESTINATION)
+			return refuse(r, "the source runs the device", err);
+		return decision == RESOLVE_MEET;
 	}
 }
 
