@@ -122,8 +122,8 @@ static int start_committed(struct resolve *r, struct vfmig_error *err)
 		code = all_are(r, VFMIG_STATE_STOP, &held, err);
 	if (code == 0 && r->state_gone)
 		return error_set(err, -ENODATA,
-				 "the destination was committed, and its devices ended with the program that had them: "
-				 "whether they ran cannot be known, and their state is lost");
+				 "the destination was committed, and its devices ended with the program that had "
+				 "them: whether they ran cannot be known, and their state is lost");
 	if (code == 0 && !running)
 		code = run_all(r, err);
 	return code < 0 ? code : enter(r, HANDOVER_RUNNING, err);
@@ -146,8 +146,8 @@ static int begin_prepared(struct resolve *r, enum resolve_decision decision, str
 	code = abandon(r, false, err);
 	if (code == 0 && decision == RESOLVE_DESTINATION)
 		return error_set(err, -ENODATA,
-				 "the device does not hold what was loaded any more: it was reset or started since; the "
-				 "state can only be at the source");
+				 "the device does not hold what was loaded any more: it was reset or started since; "
+				 "the state can only be at the source");
 	return code < 0 ? code : 1;
 }
 
