@@ -25,7 +25,8 @@ class Move:
         self.dirs = {"source": scratch + "/ja", "destination": scratch + "/jb"}
         for d in self.dirs.values():
             os.mkdir(d)
-        self.load = start("load", b, "-i", "unix:%s/l" % scratch, "--json", "--journal", self.dirs["destination"], *retry)
+        self.load = start("load", b, "-i", "unix:%s/l" % scratch, "--json", "--journal", self.dirs["destination"],
+                          *retry)
         read_event(self.load, event="listening")
         self.relay = Relay(scratch + "/r", scratch + "/l", trigger, lambda relay: fault(self, relay))
         self.save = start("save", a, "-o", "unix:%s/r" % scratch, "--journal", self.dirs["source"], *retry)
