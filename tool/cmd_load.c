@@ -138,6 +138,8 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 		r = owner_check(&a->owner, t->devices, t->num_uris, err);
 	if (r < 0)
 		return r;
+	a->options.journal = t->journal;
+	a->options.retry_for_ns = t->retry_for_ns;
 	r = vfmig_load_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;

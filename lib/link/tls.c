@@ -112,6 +112,8 @@ static ssize_t tls_read(struct vfmig_link *l, void *buffer, size_t length, struc
 		return r;
 	l->buffered = false;
 	r = SSL_read_ex(t->ssl, buffer, length, &n);
+	if (r > 0 && !t->shaken && tls_shaken(t, err) < 0)
+		return -EPROTO;
 	if (r > 0) {
 		t->heard = true;
 		l->buffered = SSL_has_pending(t->ssl);
@@ -175,6 +177,8 @@ static ssize_t write_some(struct tls_link *t, const void *data, size_t length, s
 	ERR_clear_error();
 	int r = SSL_write_ex(t->ssl, data, length, &n);
 	t->base.only_events = 0;
+	if (r > 0 && !t->shaken && tls_shaken(t, err) < 0)
+		return -EPROTO;
 	if (r > 0)
 		return renew_key(t, n) < 0 ? tls_explain(t, err) : (ssize_t)n;
 	short wants = tls_wants(t, r);
@@ -291,10 +295,33 @@ static void tls_close(struct vfmig_link *l)
 	free(t);
 }
 
+/* The handshake of the new connection goes on in whatever is read and written then. */
+static int tls_reconnect(struct vfmig_link *l, struct vfmig_error *err)
+{
+	struct tls_link *t = (struct tls_link *)l;
+	if (!t->under->ops->reconnect)
+		return error_set(err, -ENOTCONN, "such a link cannot be connected again");
+	t->failed = true; /* until there is another, nothing goes to the old one, whose fd is closed */
+	int r = t->under->ops->reconnect(t->under, err);
+	l->wait_fd = t->under->wait_fd;
+	if (r < 0)
+		return r;
+	SSL_free(t->ssl);
+	BIO_meth_free(t->method);
+	t->ssl = NULL;
+	t->method = NULL;
+	t->fd = t->under->wait_fd;
+	t->shaken = t->heard = t->failed = t->peer_closed = t->any = l->buffered = false;
+	t->io_code = l->only_events = 0;
+	t->sent_bytes = 0;
+	return tls_begin(t, err);
+}
+
 const struct link_ops tls_ops = {
 	.kind = "tls",
 	.writev = tls_writev,
 	.read = tls_read,
 	.finish = tls_finish,
+	.reconnect = tls_reconnect,
 	.close = tls_close,
 };

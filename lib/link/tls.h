@@ -81,8 +81,12 @@ void tls_psk_free(struct tls_psk *psk);
 void tls_psk_use(SSL_CTX *ctx, struct tls_psk *psk, enum vfmig_direction direction);
 
 extern const struct link_ops tls_ops;
-/* t's SSL on top of its socket; needs creds. */
+/* A new SSL on t's socket, which has its handshake before it; needs creds. */
 int tls_start(struct tls_link *t, struct vfmig_error *err);
+/* The same on t's own connection, and the name that is to be checked there. */
+int tls_begin(struct tls_link *t, struct vfmig_error *err);
+/* The handshake is over: has the other side really shown what was asked for? 0 or -errno. */
+int tls_shaken(struct tls_link *t, struct vfmig_error *err);
 /* What came of `result` of an SSL function: POLLIN or POLLOUT is what has to be waited for; 0: neither. */
 short tls_wants(const struct tls_link *t, int result);
 /* For good: says why. -ECONNABORTED: the other side refused this one, and took nothing. */

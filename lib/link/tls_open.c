@@ -29,19 +29,39 @@ int tls_check(const struct vfmig_link_options *opts, enum vfmig_direction direct
 }
 
 /* An address is checked as one, and not sent as the name that is asked for. */
-static int set_host(struct tls_link *t, const char *host, struct vfmig_error *err)
+static int set_host(struct tls_link *t, struct vfmig_error *err)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(t->ssl);
-	if ((size_t)snprintf(t->host, sizeof(t->host), "%s", host) >= sizeof(t->host) || !*host)
-		return error_set(err, -EINVAL, "TLS: host name of %zu bytes, expected 1 to %zu", strlen(host),
-				 sizeof(t->host) - 1);
-	t->host[strcspn(t->host, "%")] = '\0'; /* an IPv6 address's interface */
 	if (X509_VERIFY_PARAM_set1_ip_asc(param, t->host))
 		return 0;
 	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	if (SSL_set1_host(t->ssl, t->host) && SSL_set_tlsext_host_name(t->ssl, t->host))
+	if (t->host[0] && SSL_set1_host(t->ssl, t->host) && SSL_set_tlsext_host_name(t->ssl, t->host))
 		return 0;
 	return error_set(err, -EINVAL, "TLS: '%s' is no host name", t->host);
+}
+
+int tls_begin(struct tls_link *t, struct vfmig_error *err)
+{
+	int r = tls_start(t, err);
+	if (r < 0)
+		return r;
+	if (t->direction == VFMIG_LOAD) {
+		SSL_set_accept_state(t->ssl);
+		return 0;
+	}
+	SSL_set_connect_state(t->ssl);
+	return t->creds.psk ? 0 : set_host(t, err);
+}
+
+int tls_shaken(struct tls_link *t, struct vfmig_error *err)
+{
+	/* Else whoever has any certificate would do. */
+	if (t->creds.psk && !SSL_session_reused(t->ssl)) {
+		t->failed = true;
+		return error_set(err, -EPROTO, "TLS: the other side did not use the key of %s/keys.psk", t->folder);
+	}
+	t->shaken = true;
+	return 0;
 }
 
 /*
@@ -85,29 +105,19 @@ static int handshake(struct tls_link *t, uint32_t timeout_ms, struct vfmig_error
 		if (r < 0)
 			return error_errno(err, r, "TLS: poll");
 	}
-	/* Else whoever has any certificate would do. */
-	if (t->creds.psk && !SSL_session_reused(t->ssl))
-		return error_set(err, -EPROTO, "TLS: the other side did not use the key of %s/keys.psk", t->folder);
-	t->shaken = true;
-	return 0;
+	return tls_shaken(t, err);
 }
 
 static int start(struct tls_link *t, const char *host, const struct vfmig_link_options *opts, struct vfmig_error *err)
 {
-	int r = tls_creds_load(&t->creds, t->folder, t->direction, err);
-	if (!r)
-		r = tls_start(t, err);
-	if (r < 0)
-		return r;
 	if (opts->tls_hostname)
 		host = opts->tls_hostname;
-	if (t->direction == VFMIG_LOAD) {
-		SSL_set_accept_state(t->ssl);
-	} else {
-		SSL_set_connect_state(t->ssl);
-		if (!t->creds.psk)
-			r = set_host(t, host ? host : "", err);
-	}
+	if (host && (size_t)snprintf(t->host, sizeof(t->host), "%s", host) >= sizeof(t->host))
+		return error_errno(err, -ENAMETOOLONG, "TLS: %.64s...", host);
+	t->host[strcspn(t->host, "%")] = '\0'; /* an IPv6 address's interface */
+	int r = tls_creds_load(&t->creds, t->folder, t->direction, err);
+	if (!r)
+		r = tls_begin(t, err);
 	if (r < 0)
 		return r;
 	r = handshake(t, opts->timeout_ms, err);
@@ -126,7 +136,6 @@ int tls_link_new(struct vfmig_link *under, const char *host, enum vfmig_directio
 	}
 	t->base = (struct vfmig_link) { .ops = &tls_ops, .wait_fd = under->wait_fd, .two_way = true, .file_fd = -1 };
 	strcpy(t->base.name, under->name);
-	t->base.confirm_first = direction == VFMIG_SAVE;
 	t->under = under;
 	t->fd = under->wait_fd;
 	t->direction = direction;

@@ -18,7 +18,7 @@ from tap import (VFMIG, Skip, contains, device, equal, finish, main, read_event,
 
 HOST = ["--tls-hostname", "localhost"]
 KEY, OTHER_KEY = 32 * "a5", 32 * "5a"
-PONG, SHUT = bytes.fromhex("0002000400000001"), bytes.fromhex("0001000400000000")
+PONG, SHUT = bytes.fromhex("0002000476666d01"), bytes.fromhex("0001000400000000")  # as QEMU answers
 STREAM_END = re.compile(rb'[0-9a-f]{32}"}}$')
 TOUCHED = "Input/output error"  # what the devices below answer to the first change of their state
 
@@ -354,6 +354,7 @@ def plain_text_refused_after_all_of_it(scratch):
     with devices(scratch) as (a, _), server(scratch) as (listener, link):
         save = start("save", a, *link[:2])
         with listener.accept()[0] as s:
+            s.sendall(PONG)
             stream = b""
             while not STREAM_END.search(stream[-64:]):
                 stream += s.recv(1 << 16)

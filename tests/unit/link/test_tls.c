@@ -24,8 +24,11 @@ static int open_end(struct ends *e, int fd, enum vfmig_direction direction, stru
 		    struct vfmig_error *err)
 {
 	struct vfmig_link_options opts = { .size = sizeof(opts), .timeout_ms = 20000, .tls_creds = e->scratch.dir };
-	char uri[32];
-	snprintf(uri, sizeof(uri), "fd:%d", fd);
+	char uri[128];
+	if (fd >= 0)
+		snprintf(uri, sizeof(uri), "fd:%d", fd);
+	else
+		snprintf(uri, sizeof(uri), "unix:%s/link", e->scratch.dir);
 	return vfmig_link_open(uri, direction, &opts, ret, err);
 }
 
@@ -42,12 +45,21 @@ static void set_buffers(int fd, int bytes)
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
 }
 
+static void open_both(struct ends *e)
+{
+	struct vfmig_error err;
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, load_thread, e), 0);
+	int r = open_end(e, e->fds[0], VFMIG_SAVE, &e->save, &err);
+	pthread_join(thread, NULL);
+	if (r < 0 || e->result < 0)
+		fail_msg("%s", r < 0 ? err.message : e->err.message);
+}
+
 /* Both ends of a socket with little room in it. */
 static int ends_setup(void **state)
 {
 	struct ends *e = calloc(1, sizeof(*e));
-	struct vfmig_error err;
-	pthread_t thread;
 	strcpy(e->scratch.dir, "/tmp/vfmig-link-XXXXXX");
 	assert_non_null(mkdtemp(e->scratch.dir));
 	FILE *f = fopen(scratch_path(&e->scratch, "keys.psk"), "w");
@@ -57,12 +69,8 @@ static int ends_setup(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, e->fds), 0);
 	set_buffers(e->fds[0], SMALL_BUFFER);
 	set_buffers(e->fds[1], SMALL_BUFFER);
-	assert_int_equal(pthread_create(&thread, NULL, load_thread, e), 0);
-	int r = open_end(e, e->fds[0], VFMIG_SAVE, &e->save, &err);
-	pthread_join(thread, NULL);
-	if (r < 0 || e->result < 0)
-		fail_msg("%s", r < 0 ? err.message : e->err.message);
-	assert_true(e->save->confirm_first && e->save->two_way && e->load->two_way);
+	open_both(e);
+	assert_true(e->save->two_way && e->load->two_way);
 	*state = e;
 	return 0;
 }
@@ -258,6 +266,36 @@ static void test_changed_on_the_way(void **state)
 	assert_false(e->save->taken_by_nobody);
 }
 
+static void reconnect(struct vfmig_link *l)
+{
+	struct vfmig_error err;
+	int r;
+	while ((r = link_reconnect(l, &err)) == -EAGAIN)
+		wait_link(l, POLLIN | POLLOUT);
+	if (r < 0)
+		fail_msg("%s", err.message);
+}
+
+/* Lost and made again, both ends in one thread: the handshake goes on in what is written and read then. */
+static void test_reconnect(void **state)
+{
+	struct ends *e = *state;
+	struct vfmig_error err;
+	assert_int_equal(link_reconnect(e->load, &err), -ENOTCONN);
+	vfmig_link_close(e->save);
+	vfmig_link_close(e->load);
+	e->fds[0] = e->fds[1] = -1;
+	open_both(e);
+	for (unsigned i = 0; i < 3; i++) {
+		stream(e->save, e->load, 100000);
+		assert_int_equal(link_reconnect(e->load, &err), -EAGAIN);
+		reconnect(e->save);
+		reconnect(e->load);
+	}
+	stream(e->load, e->save, 100000);
+	stream(e->save, e->load, 100000);
+}
+
 #define TLS_TEST(f) cmocka_unit_test_setup_teardown(f, ends_setup, ends_teardown)
 
 int main(void)
@@ -272,6 +310,7 @@ int main(void)
 		TLS_TEST(test_peer_gone),
 		TLS_TEST(test_lost_between_two_messages),
 		TLS_TEST(test_changed_on_the_way),
+		TLS_TEST(test_reconnect),
 	};
 	return cmocka_run_group_tests_name("link tls", tests, NULL, NULL);
 }
