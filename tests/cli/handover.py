@@ -8,6 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "faults"))
 
+import certificates  # noqa: E402
 from relay import Relay, Trigger  # noqa: E402
 from tap import (contains, device, equal, finish, main, read_event, run, run_fails, run_ok, start,  # noqa: E402
                  state_of, test)
@@ -83,6 +84,21 @@ def a_connection_lost_at_the_switch_is_made_again(scratch):
             both_end_well(move)
             move.ends_at("destination")
             equal((move.status("source")["state"], move.status("destination")["state"]), ("done", "running"))
+
+
+@test
+def a_connection_by_tls_is_made_again(scratch):
+    """Cut at bytes that nobody else can read the meaning of: the device works on one side, whichever that is."""
+    creds = ["--tls-creds", certificates.psk(scratch, "qemu:" + 32 * "a5")]
+    ends = set()
+    for count in range(430, 900, 67):
+        os.mkdir("%s/%d" % (scratch, count))
+        with moving("%s/%d" % (scratch, count), Trigger("back", count), cut, LONG + creds) as move:
+            codes = {finish(move.save).code, finish(move.load).code}
+            side = "destination" if codes == {0} else "source"
+            move.ends_at(side)
+            ends.add((side, move.relay.struck.is_set()))
+    assert ("destination", True) in ends, ends
 
 
 @test
