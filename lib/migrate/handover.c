@@ -242,6 +242,8 @@ static int wait_until(struct handover *h, uint64_t until_ns, struct vfmig_error 
 	bool pausing = clock_now_ns() < h->pause_ns;
 	if (h->connected && !h->queued)
 		link.events = EPOLLIN;
+	if (h->link->only_events)
+		link.events = (uint32_t)h->link->only_events;
 	if (h->epoll_fd >= 0)
 		close(h->epoll_fd);
 	h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
