@@ -7,6 +7,12 @@
  * estimate is replaced by the exact number only when it would do. Other than
  * in QEMU, the device's own transitions count, a device that has nothing
  * more to give is not iterated for ever, and there is an end to trying.
+ *
+ * What the link took has not arrived: megabytes wait in sockets and routers, in
+ * front of the last ones, and the word that all is loaded has its way back. So
+ * where the other side answers pings, one is always under way: from answer to
+ * answer, that much was loaded in that time; from ping to answer, so long will
+ * the last byte take, too.
  */
 #include "migrate/converge.h"
 
@@ -14,6 +20,8 @@
 #include "base/clock.h"
 
 #define WINDOW_NS (100 * NS_PER_MS)
+#define PING_NS (10 * NS_PER_MS)	/* at most so often */
+#define LAG_NOISE_NS (10 * NS_PER_MS)
 #define PACE_WINDOW_NS NS_PER_S		/* what was not sent for longer than that is not made up for */
 #define PAUSE_MAX_NS (100 * NS_PER_MS) /* so that other things are looked at meanwhile */
 
@@ -32,13 +40,16 @@ void converge_extend(struct converge *c, uint64_t now_ns)
 
 void converge_start(struct converge *c, uint64_t now_ns, uint64_t bytes)
 {
-	c->bandwidth = 0;
+	c->bandwidth = c->lag_ns = c->ping_ns = 0;
+	c->asked = c->answered = false;
+	c->least_lag_ns = UINT64_MAX;
 	c->window_ns = c->pace_ns = now_ns;
 	c->window_bytes = c->pace_bytes = bytes;
 	converge_extend(c, now_ns);
 }
 
-void converge_measure(struct converge *c, uint64_t now_ns, uint64_t bytes)
+/* Ends a window that has lasted long enough. */
+static void measure(struct converge *c, uint64_t now_ns, uint64_t bytes)
 {
 	if (now_ns - c->window_ns < WINDOW_NS)
 		return;
@@ -48,24 +59,69 @@ void converge_measure(struct converge *c, uint64_t now_ns, uint64_t bytes)
 	c->window_bytes = bytes;
 }
 
+void converge_measure(struct converge *c, uint64_t now_ns, uint64_t bytes)
+{
+	if (c->asked) /* an answer that is late already says something */
+		c->lag_ns = max_u64(c->lag_ns, now_ns - c->ping_ns);
+	if (!c->answered)
+		measure(c, now_ns, bytes);
+}
+
+bool converge_may_ask(const struct converge *c, uint64_t now_ns)
+{
+	return !c->asked && now_ns - c->ping_ns >= PING_NS;
+}
+
+void converge_ask(struct converge *c, uint64_t now_ns, uint64_t bytes)
+{
+	c->asked = true;
+	c->ping_ns = now_ns;
+	c->ping_bytes = bytes;
+}
+
+void converge_answer(struct converge *c, uint64_t now_ns)
+{
+	if (!c->asked)
+		return;
+	c->asked = false;
+	c->lag_ns = now_ns - c->ping_ns;
+	c->least_lag_ns = min_u64(c->least_lag_ns, c->lag_ns);
+	if (c->answered) {
+		measure(c, now_ns, c->ping_bytes);
+		return;
+	}
+	c->answered = true;
+	c->window_ns = now_ns;
+	c->window_bytes = c->ping_bytes;
+}
+
 uint64_t converge_downtime_ns(const struct converge *c, const struct converge_pending *p)
 {
-	uint64_t sum;
 	if (p->unknown || (p->bytes && !c->bandwidth))
 		return UINT64_MAX;
-	return __builtin_add_overflow(p->bytes ? time_of(p->bytes, c->bandwidth) : 0, p->stop_ns, &sum) ? UINT64_MAX :
-													  sum;
+	uint64_t sum = p->bytes ? time_of(p->bytes, c->bandwidth) : 0;
+	if (__builtin_add_overflow(sum, p->stop_ns, &sum) || __builtin_add_overflow(sum, c->lag_ns, &sum))
+		return UINT64_MAX;
+	return sum;
+}
+
+/* Is more under way than the way is long? */
+static bool is_congested(const struct converge *c)
+{
+	return c->lag_ns && c->lag_ns > LAG_NOISE_NS && c->lag_ns - LAG_NOISE_NS > c->least_lag_ns;
 }
 
 enum converge_verdict converge_decide(const struct converge *c, uint64_t now_ns, const struct converge_pending *p)
 {
-	if (p->nothing_to_send)
-		return CONVERGE_SWITCH;
 	/* Rounds make only the bytes less, and the transitions are a guess: theirs is half of the limit at most. */
 	struct converge_pending fair = *p;
 	fair.stop_ns = min_u64(p->stop_ns, c->downtime_limit_ns / 2);
 	if (converge_downtime_ns(c, &fair) <= c->downtime_limit_ns)
-		return p->exact ? CONVERGE_SWITCH : CONVERGE_LOOK_CLOSER;
+		return p->exact || p->nothing_to_send ? CONVERGE_SWITCH : CONVERGE_LOOK_CLOSER;
+	if (p->nothing_to_send && !is_congested(c))
+		return CONVERGE_SWITCH;
+	if (p->nothing_to_send && now_ns < c->deadline_ns)
+		return CONVERGE_DRAIN;
 	return now_ns >= c->deadline_ns ? CONVERGE_TIMED_OUT : CONVERGE_GO_ON;
 }
 

@@ -104,7 +104,7 @@ static enum converge_verdict simulate(struct converge *c, uint64_t size, uint64_
 		struct converge_pending p = { .bytes = pending, .exact = true, .nothing_to_send = piece == 0 };
 		enum converge_verdict verdict = converge_decide(c, now, &p);
 		*ret_pending = pending;
-		if (verdict != CONVERGE_GO_ON)
+		if (verdict != CONVERGE_GO_ON && verdict != CONVERGE_DRAIN)
 			return verdict;
 	}
 	return CONVERGE_GO_ON;
