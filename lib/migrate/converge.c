@@ -6,13 +6,15 @@
  * the bandwidth, what is left divided by it the expected downtime, and the
  * estimate is replaced by the exact number only when it would do. Other than
  * in QEMU, the device's own transitions count, a device that has nothing
- * more to give is not iterated for ever, and there is an end to trying.
+ * more to give is not iterated for ever, and there is an end to trying. And a
+ * window that went well is not believed before a second has: who waits for a
+ * small number and takes the first one gets the one that noise made small.
  *
  * What the link took has not arrived: megabytes wait in sockets and routers, in
  * front of the last ones, and the word that all is loaded has its way back. So
  * where the other side answers pings, one is always under way: from answer to
- * answer, that much was loaded in that time; from ping to answer, so long will
- * the last byte take, too.
+ * answer, that much was loaded in that time; and what was sent since the last
+ * answered one is still before the last byte.
  */
 #include "migrate/converge.h"
 
@@ -20,6 +22,7 @@
 #include "base/clock.h"
 
 #define WINDOW_NS (100 * NS_PER_MS)
+#define AVERAGE_NS NS_PER_S
 #define PING_NS (10 * NS_PER_MS)	/* at most so often */
 #define LAG_NOISE_NS (10 * NS_PER_MS)
 #define PACE_WINDOW_NS NS_PER_S		/* what was not sent for longer than that is not made up for */
@@ -41,6 +44,7 @@ void converge_extend(struct converge *c, uint64_t now_ns)
 void converge_start(struct converge *c, uint64_t now_ns, uint64_t bytes)
 {
 	c->bandwidth = c->lag_ns = c->ping_ns = 0;
+	c->average = 0;
 	c->asked = c->answered = false;
 	c->least_lag_ns = UINT64_MAX;
 	c->window_ns = c->pace_ns = now_ns;
@@ -53,18 +57,33 @@ static void measure(struct converge *c, uint64_t now_ns, uint64_t bytes)
 {
 	if (now_ns - c->window_ns < WINDOW_NS)
 		return;
-	double seconds = (double)(now_ns - c->window_ns) / (double)NS_PER_S;
-	c->bandwidth = (uint64_t)((double)(bytes - c->window_bytes) / seconds);
+	double part = (double)(now_ns - c->window_ns) / (double)AVERAGE_NS;
+	double rate = (double)(bytes - c->window_bytes) * (double)NS_PER_S / (double)(now_ns - c->window_ns);
+	c->average += (rate - c->average) * (c->bandwidth && part < 1 ? part : 1);
+	c->bandwidth = (uint64_t)(rate < c->average ? rate : c->average);
 	c->window_ns = now_ns;
 	c->window_bytes = bytes;
 }
 
+/*
+ * When will be answered what has these bytes before it? What was sent since the last answered question passes at the
+ * bandwidth, and has done so since; an answer that is late already says something, too.
+ */
+static uint64_t lag(const struct converge *c, uint64_t now_ns, uint64_t bytes)
+{
+	uint64_t ns = c->least_lag_ns, since_ns = now_ns - c->answer_ns;
+	uint64_t passes_ns = c->bandwidth ? time_of(bytes - c->answer_bytes, c->bandwidth) : c->lag_ns;
+	if (passes_ns > since_ns)
+		ns = max_u64(ns, passes_ns - since_ns);
+	return c->asked ? max_u64(ns, now_ns - c->ping_ns) : ns;
+}
+
 void converge_measure(struct converge *c, uint64_t now_ns, uint64_t bytes)
 {
-	if (c->asked) /* an answer that is late already says something */
-		c->lag_ns = max_u64(c->lag_ns, now_ns - c->ping_ns);
 	if (!c->answered)
 		measure(c, now_ns, bytes);
+	else
+		c->lag_ns = lag(c, now_ns, bytes);
 }
 
 bool converge_may_ask(const struct converge *c, uint64_t now_ns)
@@ -86,6 +105,8 @@ void converge_answer(struct converge *c, uint64_t now_ns)
 	c->asked = false;
 	c->lag_ns = now_ns - c->ping_ns;
 	c->least_lag_ns = min_u64(c->least_lag_ns, c->lag_ns);
+	c->answer_ns = now_ns;
+	c->answer_bytes = c->ping_bytes;
 	if (c->answered) {
 		measure(c, now_ns, c->ping_bytes);
 		return;

@@ -14,11 +14,13 @@ struct converge {
 	uint64_t downtime_limit_ns, max_bandwidth, timeout_ns;
 
 	/* What was measured. Private, but for the bandwidth. */
-	uint64_t bandwidth; /* bytes/s of the last whole window; 0: none has passed */
+	uint64_t bandwidth; /* bytes/s: of the last whole window, or the last second if that is less; 0: none has passed */
+	double average;	    /* of about a second */
 	uint64_t lag_ns;    /* what is sent now is loaded and answered after so long; 0: nobody answers */
 	uint64_t least_lag_ns;
 	uint64_t window_ns, window_bytes;
 	uint64_t ping_ns, ping_bytes; /* the last question */
+	uint64_t answer_ns, answer_bytes; /* the last answer, and what was sent before its question */
 	bool asked;		      /* ... is not answered yet */
 	bool answered;		      /* the window is from answer to answer */
 	uint64_t pace_ns, pace_bytes; /* from here on max_bandwidth is kept */
