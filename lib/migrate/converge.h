@@ -14,7 +14,7 @@ struct converge {
 	uint64_t downtime_limit_ns, max_bandwidth, timeout_ns;
 
 	/* What was measured. Private, but for the bandwidth. */
-	uint64_t bandwidth; /* bytes/s: of the last whole window, or the last second if that is less; 0: none has passed */
+	uint64_t bandwidth; /* bytes/s of the last whole window, or second if that is less; 0: none has passed */
 	double average;	    /* of about a second */
 	uint64_t lag_ns;    /* what is sent now is loaded and answered after so long; 0: nobody answers */
 	uint64_t least_lag_ns;
@@ -49,8 +49,8 @@ void converge_start(struct converge *c, uint64_t now_ns, uint64_t bytes);
 /* To be called often: closes a window of 100 ms when one has passed. */
 void converge_measure(struct converge *c, uint64_t now_ns, uint64_t bytes);
 /*
- * Where the other side answers: a question is part of the stream, so its answer tells that all before it has arrived, however
- * much sockets and the way hold, and how long that takes; both are truer than what the link took. May one be put?
+ * Where the other side answers: a question is part of the stream, so its answer tells that all before it has arrived,
+ * however much sockets and the way hold, and how long that takes. May one be put?
  */
 bool converge_may_ask(const struct converge *c, uint64_t now_ns);
 /* It is put; bytes: before it. */

@@ -3,6 +3,10 @@
 import json
 import os
 import pty
+import select
+import socket
+import struct
+import time
 
 from tap import contains, device, equal, finish, main, run, run_fails, run_ok, start, state_of, test
 
@@ -90,6 +94,41 @@ def transitions_are_learned(scratch):
     """Going into pre-copy took 100 ms: so may the others, and there are two or three of them to come."""
     out = run_ok("save", "sim:size=64K,fault=slow@to-precopy:100", "-o", "null:", "--json").json_lines()[-1]
     assert out["expected_downtime_ns"] >= 200_000_000, json.dumps(out)
+
+
+def read_until_quiet(peer):
+    data = b""
+    while select.select([peer], [], [], 0.3)[0]:
+        data += peer.recv(1 << 20)
+    return data
+
+
+@test
+def what_is_under_way_is_waited_for(scratch):
+    """The other side has been slow, and does not say that it has what was sent: stopping now would be for long."""
+    pong = struct.pack(">HH4s", 2, 4, b"lag!")
+    with device(scratch, "a", "--size", "4M") as uri, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(scratch + "/sink")
+        listener.listen(1)
+        events = open(scratch + "/events", "w+", encoding="utf-8")
+        save = start("save", uri, "-o", "unix:%s/sink" % scratch, "--json", "--downtime-limit", "30", stdout=events)
+        peer = listener.accept()[0]
+        data = b""
+        while b"lag!" not in data:
+            data += peer.recv(4096)
+        peer.send(pong)
+        time.sleep(0.2)  # as long as it takes nothing; it is what makes it slow
+        contains(read_until_quiet(peer), b"lag!")
+        assert "stop-and-copy" not in events.read()
+        peer.send(pong)
+        while b"lag!" in read_until_quiet(peer):  # until it asks no more
+            peer.send(pong)
+        peer.send(struct.pack(">HHI", 1, 4, 0))
+        equal(finish(save).code, 0)
+        events.seek(0)
+        contains(events.read(), "stop-and-copy")
+        events.close()
+        peer.close()
 
 
 main()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""network.py [--full]: a device at work moved over links of a given rate, loss and delay: did it converge as it should
-have, and was the downtime the one that was foretold? Prints a table, row by row; exit 1 if a row is not as it should be.
+"""network.py [--full]: a device at work moved over links of a given rate, loss and delay: did it converge as it
+should have, and was the downtime the one that was foretold? Prints a table; exit 1 if a row is not as it should be.
 
 Two network namespaces and a veth pair; the rate is tbf's, the loss nftables', the delay netem's, or a relay's where the
 kernel has no netem. --full takes about a quarter of an hour.
@@ -107,7 +107,8 @@ class Link:
             if self.netem:
                 inside(SOURCE, "tc", "qdisc", "add", "dev", "s0", "parent", "1:", *delay)
         if self.permille:
-            inside(DESTINATION, "nft", "add table inet loss; add chain inet loss in { type filter hook input priority 0; };"
+            inside(DESTINATION, "nft", "add table inet loss;"
+                   "add chain inet loss in { type filter hook input priority 0; };"
                    "add rule inet loss in meta l4proto tcp numgen random mod 1000 < %d drop" % self.permille)
 
     def __exit__(self, *_):
@@ -120,8 +121,8 @@ class Link:
         if not self.delay_ms or self.netem:
             yield "tcp:%s:%d" % (FAR, PORT)
             return
-        relay = subprocess.Popen(["ip", "netns", "exec", SOURCE, sys.executable, RELAY, str(PORT), "%s:%d" % (FAR, PORT),
-                                  str(self.delay_ms), str(self.bytes_per_s)], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, RELAY, str(PORT), "%s:%d" % (FAR, PORT), str(self.delay_ms), str(self.bytes_per_s)]
+        relay = subprocess.Popen(["ip", "netns", "exec", SOURCE, *command], stdout=subprocess.PIPE, text=True)
         try:
             relay.stdout.readline()
             yield "tcp:127.0.0.1:%d" % PORT
@@ -134,8 +135,8 @@ class Link:
 @contextlib.contextmanager
 def device(folder, name, mib, *options):
     uri = "vfio-user:%s/%s" % (folder, name)
-    process = subprocess.Popen([VFMIG, "device", uri, "--size", "%dM" % mib, *options], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen([VFMIG, "device", uri, "--size", "%dM" % mib, *options], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert process.stdout.readline().startswith("listening")
         yield uri
@@ -176,8 +177,8 @@ class Row:
                                      "tcp:%s:%d" % (FAR, PORT), "--json", *insecure],
                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             wait_for(load, "listening")
-            save = subprocess.run(["ip", "netns", "exec", SOURCE, VFMIG, "save", a, "-o", way, "--json",
-                                   "--downtime-limit", str(LIMIT_MS), "--precopy-timeout", str(self.timeout_ms), *insecure],
+            save = subprocess.run(["ip", "netns", "exec", SOURCE, VFMIG, "save", a, "-o", way, "--json", *insecure,
+                                   "--downtime-limit", str(LIMIT_MS), "--precopy-timeout", str(self.timeout_ms)],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
             load.communicate()
             result = json.loads(save.stdout.splitlines()[-1])
@@ -206,10 +207,12 @@ class Row:
         link = self.link
         downtime = ["", "", ""]
         if self.expected_ms is not None:
+            percent = 100 * self.difference() / max(self.expected_ms, 0.001)
             downtime = ["%.0f ms" % self.expected_ms, "%.0f ms" % self.measured_ms,
-                        "%+.0f ms, %+.0f %%" % (self.difference(), 100 * self.difference() / max(self.expected_ms, 0.001))]
-        cells = ["%d Mbit/s" % link.mbit, "%.1f %%" % (link.permille / 10), "%d ms" % link.delay_ms, "%d MiB" % self.mib,
-                 "%d %%" % self.percent, self.predicted, self.outcome, *downtime, "intact" if self.intact else "broken"]
+                        "%+.0f ms, %+.0f %%" % (self.difference(), percent)]
+        cells = ["%d Mbit/s" % link.mbit, "%.1f %%" % (link.permille / 10), "%d ms" % link.delay_ms,
+                 "%d MiB" % self.mib, "%d %%" % self.percent, self.predicted, self.outcome, *downtime,
+                 "intact" if self.intact else "broken"]
         return "| %s |%s" % (" | ".join(cells), "" if self.good() else "  <- not as it should be %s" % self.note)
 
 
@@ -237,8 +240,9 @@ def main():
     if reason:
         print("skipped: " + reason)
         return 0
-    print("| link | loss | delay each way | state | dirty rate | predicted | outcome | expected | measured | difference | chain |")
-    print("|---" * 11 + "|", flush=True)
+    heads = "link", "loss", "delay each way", "state", "dirty rate", "predicted", "outcome", "expected", "measured", \
+        "difference", "chain"
+    print("| %s |\n%s|" % (" | ".join(heads), "|---" * len(heads)), flush=True)
     bad = 0
     table = FULL if args.full else SHORT
     for mbit, permille, delay_ms, mib, percents in table if args.only is None else [table[args.only]]:

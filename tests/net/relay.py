@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """relay.py PORT HOST:PORT MS RATE: what comes by a connection to PORT goes on MS later, and so does what comes back.
 
-It holds what a line of RATE bytes/s and that length holds and no more, so that a slower link behind it is felt before it.
+It holds what a line of RATE bytes/s and that length holds and no more: a slower link behind it is felt before it.
 """
 import collections
 import socket
