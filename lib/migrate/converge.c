@@ -12,9 +12,9 @@
  *
  * What the link took has not arrived: megabytes wait in sockets and routers, in
  * front of the last ones, and the word that all is loaded has its way back. So
- * where the other side answers pings, one is always under way: from answer to
- * answer, that much was loaded in that time; and what was sent since the last
- * answered one is still before the last byte.
+ * where the other side answers pings, some are always under way: from answer
+ * to answer, that much was loaded in that time; and what was sent since the
+ * last answered one is still before the last byte.
  */
 #include "migrate/converge.h"
 
@@ -43,9 +43,10 @@ void converge_extend(struct converge *c, uint64_t now_ns)
 
 void converge_start(struct converge *c, uint64_t now_ns, uint64_t bytes)
 {
-	c->bandwidth = c->lag_ns = c->ping_ns = 0;
+	c->bandwidth = c->lag_ns = c->ask_ns = 0;
 	c->average = 0;
-	c->asked = c->answered = false;
+	c->oldest = c->open = 0;
+	c->answered = false;
 	c->least_lag_ns = UINT64_MAX;
 	c->window_ns = c->pace_ns = now_ns;
 	c->window_bytes = c->pace_bytes = bytes;
@@ -75,7 +76,7 @@ static uint64_t lag(const struct converge *c, uint64_t now_ns, uint64_t bytes)
 	uint64_t passes_ns = c->bandwidth ? time_of(bytes - c->answer_bytes, c->bandwidth) : c->lag_ns;
 	if (passes_ns > since_ns)
 		ns = max_u64(ns, passes_ns - since_ns);
-	return c->asked ? max_u64(ns, now_ns - c->ping_ns) : ns;
+	return c->open ? max_u64(ns, now_ns - c->asked[c->oldest].ns) : ns;
 }
 
 void converge_measure(struct converge *c, uint64_t now_ns, uint64_t bytes)
@@ -88,32 +89,33 @@ void converge_measure(struct converge *c, uint64_t now_ns, uint64_t bytes)
 
 bool converge_may_ask(const struct converge *c, uint64_t now_ns)
 {
-	return !c->asked && now_ns - c->ping_ns >= PING_NS;
+	return c->open < CONVERGE_QUESTIONS && now_ns - c->ask_ns >= PING_NS;
 }
 
 void converge_ask(struct converge *c, uint64_t now_ns, uint64_t bytes)
 {
-	c->asked = true;
-	c->ping_ns = now_ns;
-	c->ping_bytes = bytes;
+	c->asked[(c->oldest + c->open++) % CONVERGE_QUESTIONS] = (struct converge_question) { now_ns, bytes };
+	c->ask_ns = now_ns;
 }
 
 void converge_answer(struct converge *c, uint64_t now_ns)
 {
-	if (!c->asked)
+	if (!c->open) /* an answer that nobody asked for */
 		return;
-	c->asked = false;
-	c->lag_ns = now_ns - c->ping_ns;
+	const struct converge_question *q = &c->asked[c->oldest];
+	c->oldest = (c->oldest + 1) % CONVERGE_QUESTIONS;
+	c->open--;
+	c->lag_ns = now_ns - q->ns;
 	c->least_lag_ns = min_u64(c->least_lag_ns, c->lag_ns);
 	c->answer_ns = now_ns;
-	c->answer_bytes = c->ping_bytes;
+	c->answer_bytes = q->bytes;
 	if (c->answered) {
-		measure(c, now_ns, c->ping_bytes);
+		measure(c, now_ns, q->bytes);
 		return;
 	}
 	c->answered = true;
 	c->window_ns = now_ns;
-	c->window_bytes = c->ping_bytes;
+	c->window_bytes = q->bytes;
 }
 
 uint64_t converge_downtime_ns(const struct converge *c, const struct converge_pending *p)

@@ -9,6 +9,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CONVERGE_QUESTIONS 16u
+
+struct converge_question {
+	uint64_t ns, bytes; /* when it was put, and what before it */
+};
+
 struct converge {
 	/* What is wanted; 0: no limit of that kind. */
 	uint64_t downtime_limit_ns, max_bandwidth, timeout_ns;
@@ -19,10 +25,11 @@ struct converge {
 	uint64_t lag_ns;    /* what is sent now is loaded and answered after so long; 0: nobody answers */
 	uint64_t least_lag_ns;
 	uint64_t window_ns, window_bytes;
-	uint64_t ping_ns, ping_bytes; /* the last question */
+	struct converge_question asked[CONVERGE_QUESTIONS]; /* a ring of those that are not answered yet */
+	unsigned int oldest, open;			     /* the first of them, and how many they are */
+	uint64_t ask_ns;				     /* the last one */
 	uint64_t answer_ns, answer_bytes; /* the last answer, and what was sent before its question */
-	bool asked;		      /* ... is not answered yet */
-	bool answered;		      /* the window is from answer to answer */
+	bool answered;			  /* the window is from answer to answer */
 	uint64_t pace_ns, pace_bytes; /* from here on max_bandwidth is kept */
 	uint64_t deadline_ns;
 };
@@ -55,7 +62,7 @@ void converge_measure(struct converge *c, uint64_t now_ns, uint64_t bytes);
 bool converge_may_ask(const struct converge *c, uint64_t now_ns);
 /* It is put; bytes: before it. */
 void converge_ask(struct converge *c, uint64_t now_ns, uint64_t bytes);
-/* The answer is there. */
+/* The answer to the oldest is there. */
 void converge_answer(struct converge *c, uint64_t now_ns);
 /* How long the device would be stopped; UINT64_MAX: nobody knows. */
 uint64_t converge_downtime_ns(const struct converge *c, const struct converge_pending *p);

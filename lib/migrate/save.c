@@ -180,7 +180,7 @@ static int pause_sending(struct vfmig_save *s, struct vfmig_error *err)
 /* -EAGAIN while what is under way has to arrive before a round makes sense. */
 static int wait_answer(struct vfmig_save *s)
 {
-	s->draining = s->draining && s->converge.asked;
+	s->draining = s->draining && s->converge.open;
 	if (s->draining)
 		s->wait_events = POLLIN;
 	return s->draining ? -EAGAIN : 0;

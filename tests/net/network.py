@@ -180,7 +180,11 @@ class Row:
             save = subprocess.run(["ip", "netns", "exec", SOURCE, VFMIG, "save", a, "-o", way, "--json", *insecure,
                                    "--downtime-limit", str(LIMIT_MS), "--precopy-timeout", str(self.timeout_ms)],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-            load.communicate()
+            try:
+                load.communicate(timeout=30)
+            except subprocess.TimeoutExpired:  # nobody has come
+                load.kill()
+                load.communicate()
             result = json.loads(save.stdout.splitlines()[-1])
             self.judge(save, load, result)
             self.intact = works(VFMIG, "prove", *([a, b] if self.outcome == "converges" else [a]))

@@ -41,7 +41,7 @@ static void test_answers_tell_what_has_arrived(void **state)
 	struct converge_pending p = { 0 };
 	assert_true(converge_may_ask(&c, 1000 * MS));
 	converge_ask(&c, 1000 * MS, 0);
-	assert_false(converge_may_ask(&c, 1020 * MS));
+	assert_false(converge_may_ask(&c, 1009 * MS)); /* not so soon again */
 	converge_measure(&c, 1020 * MS, 8 * MIB); /* the link takes it, but nobody has answered */
 	assert_int_equal(converge_downtime_ns(&c, &p), 0);
 	converge_answer(&c, 1020 * MS);
@@ -65,6 +65,24 @@ static void test_answers_tell_what_has_arrived(void **state)
 	converge_ask(&c, 1400 * MS, 30 * MIB);
 	converge_measure(&c, 2400 * MS, 30 * MIB); /* an answer that is late */
 	assert_int_equal(converge_downtime_ns(&c, &p), 1050 * MS);
+}
+
+static void test_many_questions(void **state)
+{
+	(void)state;
+	struct converge c = begun(300, 0);
+	struct converge_pending p = { 0 };
+	uint64_t n = 0;
+	for (; converge_may_ask(&c, (1000 + 10 * n) * MS); n++)
+		converge_ask(&c, (1000 + 10 * n) * MS, n * MIB);
+	assert_int_equal(n, CONVERGE_QUESTIONS);
+	for (uint64_t i = 0; i < n; i++)
+		converge_answer(&c, (1200 + 10 * i) * MS);
+	assert_int_equal(c.bandwidth, 100 * MIB);
+	assert_int_equal(c.lag_ns, 200 * MS);
+	converge_measure(&c, (1200 + 10 * n) * MS, n * MIB);
+	assert_int_equal(converge_downtime_ns(&c, &p), 200 * MS);
+	assert_true(converge_may_ask(&c, 2000 * MS));
 }
 
 static void test_what_is_under_way_is_waited_for(void **state)
@@ -93,7 +111,7 @@ static void test_a_link_with_queues(void **state)
 	(void)state;
 	const uint64_t rate = 50 * MIB, link = 100 * MIB, held = 4 * MIB;
 	struct converge c = begun(200, 0);
-	uint64_t now = 1000 * MS, sent = 0, arrived = 0, pending = 256 * MIB, answer_at = UINT64_MAX;
+	uint64_t now = 1000 * MS, sent = 0, arrived = 0, pending = 256 * MIB, arrived_20_ms_ago[20] = { 0 };
 	struct converge_pending p = { .exact = true };
 	enum converge_verdict verdict = CONVERGE_GO_ON;
 	for (int i = 0; i < 100000 && verdict == CONVERGE_GO_ON; i++) {
@@ -102,12 +120,9 @@ static void test_a_link_with_queues(void **state)
 		uint64_t piece = held - (sent - arrived) < pending ? held - (sent - arrived) : pending;
 		sent += piece;
 		pending += rate / 1000 - piece;
-		if (c.asked && answer_at == UINT64_MAX && arrived >= c.ping_bytes)
-			answer_at = now + 20 * MS;
-		if (now >= answer_at) {
+		while (c.open && arrived_20_ms_ago[i % 20] >= c.asked[c.oldest].bytes && now >= 1020 * MS)
 			converge_answer(&c, now);
-			answer_at = UINT64_MAX;
-		}
+		arrived_20_ms_ago[i % 20] = arrived;
 		converge_measure(&c, now, sent);
 		if (converge_may_ask(&c, now))
 			converge_ask(&c, now, sent);
@@ -237,6 +252,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bandwidth_is_of_whole_windows),
 		cmocka_unit_test(test_answers_tell_what_has_arrived),
+		cmocka_unit_test(test_many_questions),
 		cmocka_unit_test(test_what_is_under_way_is_waited_for),
 		cmocka_unit_test(test_a_link_with_queues),
 		cmocka_unit_test(test_downtime_counts_bytes_and_transitions),
