@@ -97,7 +97,7 @@ class Link:
         for name, address, device_name in ends:
             inside(name, "ip", "addr", "add", address + "/24", "dev", device_name)
             inside(name, "ip", "link", "set", device_name, "up")
-            inside(name, "ip", "link", "set", "lo", "up")
+            inside(name, "ip", "link", "set", "lo", "mtu", "1500", "up")
         # The burst is smaller than what the stack hands over in one piece, so that packets are of the wire's size.
         inside(SOURCE, "tc", "qdisc", "add", "dev", "s0", "root", "handle", "1:", "tbf", "rate", "%dmbit" % self.mbit,
                "burst", "32k", "latency", "20ms")
@@ -181,15 +181,14 @@ class Row:
                                    "--downtime-limit", str(LIMIT_MS), "--precopy-timeout", str(self.timeout_ms)],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
             try:
-                load.communicate(timeout=30)
+                said = load.communicate(timeout=60)[1]
             except subprocess.TimeoutExpired:  # nobody has come
                 load.kill()
-                load.communicate()
-            result = json.loads(save.stdout.splitlines()[-1])
-            self.judge(save, load, result)
+                said = load.communicate()[1]
+            self.judge(save, load, said, json.loads(save.stdout.splitlines()[-1]))
             self.intact = works(VFMIG, "prove", *([a, b] if self.outcome == "converges" else [a]))
 
-    def judge(self, save, load, result):
+    def judge(self, save, load, said, result):
         if save.returncode == 0 and load.returncode == 0:
             self.outcome = "converges"
             self.expected_ms = result["expected_downtime_ns"] / 1e6
@@ -198,7 +197,7 @@ class Row:
             self.outcome = "refused"
         else:
             self.outcome = "failed"
-            self.note = (result["error"] or save.stderr or load.stderr).strip()
+            self.note = "%s; load: exit status %d %s" % (result["error"], load.returncode, said.strip())
 
     def difference(self):
         return self.measured_ms - self.expected_ms

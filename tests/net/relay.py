@@ -5,6 +5,7 @@
 It holds what a line of RATE bytes/s and that length holds and no more: a slower link behind it is felt before it.
 """
 import collections
+import contextlib
 import socket
 import sys
 import threading
@@ -47,8 +48,10 @@ class Direction:
                     self.held -= len(data)
                     self.changed.notify_all()
             self.sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+        except OSError:  # a line that is cut is cut for both
+            for s in self.source, self.sink:
+                with contextlib.suppress(OSError):
+                    s.shutdown(socket.SHUT_RDWR)
 
 
 def main():
@@ -56,7 +59,7 @@ def main():
     host, target_port = target.rsplit(":", 1)
     with socket.create_server(("127.0.0.1", port)) as server:
         print("listening", flush=True)
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)  # a line keeps nothing that did not fit
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * CHUNK)  # what does not fit waits before it
         near = server.accept()[0]
     far = socket.create_connection((host, int(target_port)))
     for s in near, far:
