@@ -243,6 +243,8 @@ def main():
     if reason:
         print("skipped: " + reason)
         return 0
+    with contextlib.suppress(OSError):  # it is the link that is measured, not what the machine does meanwhile
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     heads = "link", "loss", "delay each way", "state", "dirty rate", "predicted", "outcome", "expected", "measured", \
         "difference", "chain"
     print("| %s |\n%s|" % (" | ".join(heads), "|---" * len(heads)), flush=True)
