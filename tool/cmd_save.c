@@ -211,7 +211,8 @@ int cmd_save(int argc, char **argv)
 		.doc = "Saves the state of a device at work: pre-copy while it works, then a short stop.",
 		.children = children,
 	};
-	struct save_arguments a = { .transfer = { .command = "save", .direction = VFMIG_SAVE } };
+	struct save_arguments a = { .transfer = { .command = "save", .direction = VFMIG_SAVE },
+				    .commands = SWITCH_COMMAND_NONE };
 	a.options.size = sizeof(a.options);
 	a.options.log = output_log;
 	a.options.log_opaque = &a.transfer.output;

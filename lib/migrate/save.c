@@ -209,6 +209,15 @@ static int pause_sending(struct vfmig_save *s, struct vfmig_error *err)
 	return timerfd_settime(s->pause_fd, 0, &timer, NULL) < 0 ? error_errno(err, -errno, "timerfd") : -EAGAIN;
 }
 
+/* -EAGAIN while what is under way has to arrive before a round makes sense. */
+static int wait_answer(struct vfmig_save *s)
+{
+	s->draining = s->draining && s->converge.open;
+	if (s->draining)
+		s->wait_events = POLLIN;
+	return s->draining ? -EAGAIN : 0;
+}
+
 int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 {
 	if (s->stage == DONE)
@@ -230,6 +239,8 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		r = flush(s, err);
 	if (r == 0)
 		r = pause_sending(s, err);
+	if (r == 0)
+		r = wait_answer(s);
 	if (r == 0)
 		r = s->stage == CONFIRM ? save_confirm(s, err) :
 		    s->stage == GREET	? save_greet(s, err) :

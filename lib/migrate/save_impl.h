@@ -45,6 +45,7 @@ struct vfmig_save {
 	uint64_t body_offset; /* of that section's body */
 	bool round_done;      /* every participant of this round had nothing left */
 	bool decide_exact;
+	bool draining; /* the next round waits for the answer to a ping */
 	uint32_t sections;	/* section ids that were given */
 	struct converge converge;
 	struct converge_pending pending;

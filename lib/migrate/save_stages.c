@@ -10,6 +10,7 @@
 #include "migrate/together.h"
 
 #define RETURN_MESSAGES 16u /* read in one step */
+#define LAG_PING 0x6c616721u /* asks how long the way to the other side is: "lag!" */
 
 static void enter(struct vfmig_save *s, enum save_stage stage)
 {
@@ -170,11 +171,22 @@ static int timed_out(struct vfmig_save *s, enum save_stage *ret_next, struct vfm
 	return 0;
 }
 
+static void measure(struct vfmig_save *s, uint64_t now_ns)
+{
+	uint8_t ping[4];
+	converge_measure(&s->converge, now_ns, writer_offset(s->writer));
+	if (!s->return_path_open || !converge_may_ask(&s->converge, now_ns))
+		return;
+	put_be32(ping, LAG_PING);
+	writer_command(s->writer, WIRE_COMMAND_PING, ping, sizeof(ping));
+	converge_ask(&s->converge, now_ns, writer_offset(s->writer));
+}
+
 static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 {
 	enum save_stage next = ITERATE;
 	uint64_t now_ns = clock_now_ns();
-	converge_measure(&s->converge, now_ns, writer_offset(s->writer));
+	measure(s, now_ns);
 	int r = sum_pending(s, s->decide_exact, err);
 	if (r < 0)
 		return r;
@@ -187,6 +199,9 @@ static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 		break;
 	case CONVERGE_SWITCH:
 		next = STOP_PREPARE;
+		break;
+	case CONVERGE_DRAIN:
+		s->draining = true;
 		break;
 	case CONVERGE_GO_ON:
 		break;
@@ -269,6 +284,8 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 			    s->link->name);
 		if (type == WIRE_RETURN_PONG && (r = handover_pong(&s->handover, value, err)) < 0)
 			return r;
+		if (type == WIRE_RETURN_PONG && value == LAG_PING)
+			converge_answer(&s->converge, clock_now_ns());
 		if (type != WIRE_RETURN_SHUT)
 			continue;
 		if (value == 0 && s->stage == CONFIRM)
