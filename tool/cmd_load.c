@@ -5,6 +5,7 @@
 #include "command.h"
 #include "owner.h"
 #include "sandbox.h"
+#include "sweep.h"
 #include "switch_command.h"
 #include "transfer.h"
 
@@ -14,6 +15,7 @@ struct load_arguments {
 	struct owner owner;
 	struct switch_command commands;
 	bool no_sandbox;
+	int sweeper; /* -1: none */
 };
 
 enum {
@@ -149,8 +151,10 @@ static int enter_sandbox(struct load_arguments *a, struct vfmig_error *err)
 			       a->owner.kind == OWNER_EXEC ? "--exec: the command would be in it, too" :
 							     sandbox_obstacle();
 	char line[128];
-	if (!obstacle)
+	if (!obstacle) {
+		a->sweeper = sweep_begin(a->transfer.link_uri);
 		return sandbox_enter(&needs, err);
+	}
 	snprintf(line, sizeof(line), "no sandbox: %s", obstacle);
 	output_log(&a->transfer.output, VFMIG_LOG_DEBUG, line);
 	return 0;
@@ -194,7 +198,7 @@ int cmd_load(int argc, char **argv)
 		.children = children,
 	};
 	struct load_arguments a = { .transfer = { .command = "load", .direction = VFMIG_LOAD }, .owner = OWNER_NOBODY,
-				    .commands = SWITCH_COMMAND_NONE };
+				    .commands = SWITCH_COMMAND_NONE, .sweeper = -1 };
 	a.options.size = sizeof(a.options);
 	a.options.log = output_log;
 	a.options.log_opaque = &a.transfer.output;
@@ -212,5 +216,6 @@ int cmd_load(int argc, char **argv)
 	owner_close(&a.owner);
 	switch_command_close(&a.commands);
 	transfer_close(&a.transfer);
+	sweep_end(a.sweeper);
 	return r;
 }

@@ -57,15 +57,26 @@ static const int for_command[] = { SCMP_SYS(kill) };
 
 static const int for_journal[] = { SCMP_SYS(openat), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate) };
 
-static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
+/*
+ * What is tried and may fail. A socket's name is removed by sweep.c, not by the link; malloc reads the kernel's
+ * overcommit setting, or the number of processors, when it can. The first is for a load with a journal, too.
+ */
+static const int may_fail[] = { SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(openat) };
+
+static int add_all(scmp_filter_ctx filter, uint32_t action, const int *calls, size_t count)
 {
 	int r = 0;
 	for (size_t i = 0; i < count && r == 0; i++) {
-		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+		r = seccomp_rule_add(filter, action, calls[i], 0);
 		if (r == -EDOM) /* poll, say: this architecture has only what came after it */
 			r = 0;
 	}
 	return r;
+}
+
+static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
+{
+	return add_all(filter, SCMP_ACT_ALLOW, calls, count);
 }
 
 /* Calls that are harmless with some arguments only. */
@@ -97,9 +108,9 @@ static int fill(scmp_filter_ctx filter, const struct sandbox_needs *needs)
 	if (r == 0 && needs->command)
 		r = allow(filter, for_command, sizeof(for_command) / sizeof(for_command[0]));
 	if (r == 0 && needs->journal)
-		return allow(filter, for_journal, sizeof(for_journal) / sizeof(for_journal[0]));
-	/* malloc reads the kernel's overcommit setting, or the number of processors, when it can: that may fail. */
-	return r < 0 ? r : seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
+		r = allow(filter, for_journal, sizeof(for_journal) / sizeof(for_journal[0]));
+	const size_t may_fail_count = needs->journal ? 1 : sizeof(may_fail) / sizeof(may_fail[0]);
+	return r < 0 ? r : add_all(filter, SCMP_ACT_ERRNO(EACCES), may_fail, may_fail_count);
 }
 
 static int install_filter(const struct sandbox_needs *needs, struct vfmig_error *err)

@@ -18,7 +18,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from relay import Relay, Trigger  # noqa: E402
+from relay import PREPARED, Relay, Trigger  # noqa: E402
 
 VFMIG = os.environ.get("VFMIG", "build/vfmig")
 STREAM = 285000  # bytes, about: the device's 256 KiB
@@ -78,8 +78,8 @@ class Round:
 
     def trigger(self):
         """Half of them where it matters most: around the end of the stream, and what is said behind it."""
-        way = self.random.choice(["forward", "back", "prepared", "prepared", "prepared"])
-        count = {"forward": STREAM, "back": 60, "prepared": 18}[way]
+        way = self.random.choice(["forward", "back", "preparing", "prepared", "prepared", "prepared"])
+        count = {"forward": STREAM, "back": 80, "preparing": len(PREPARED), "prepared": 18}[way]
         return Trigger(way, self.random.randint(1, count))
 
     def strike(self, relay):

@@ -13,7 +13,8 @@ CONNECT_S = 10
 
 
 class Trigger:
-    """At which byte: so many of the way `forward` or `back`; or so many forward once PREPARED has come back."""
+    """At which byte: so many of the way `forward` or `back`; or so many of PREPARED (`preparing`); or so many forward
+    once PREPARED has come back (`prepared`)."""
 
     def __init__(self, way, count):
         self.way, self.count = way, count
@@ -22,10 +23,11 @@ class Trigger:
 
     def allows(self, way, data):
         """How many of these bytes come before it; None: all, and it is not reached."""
-        if self.way == "prepared" and way == "back" and PREPARED in data:
+        if way == "back" and PREPARED in data:
+            if self.way == "preparing":
+                return data.index(PREPARED) + self.count
             self.prepared = True
             self.seen["forward"] = 0
-            return None
         counts = way == self.way or (self.way == "prepared" and way == "forward" and self.prepared)
         left = self.count - self.seen[way]
         self.seen[way] += len(data)
