@@ -301,6 +301,7 @@ struct vfmig_status {
 	 * runs with anything of it (one without a reset may be stopped with a part). */
 	bool source_may_run;
 	bool digest_verified; /* load: the stream carried digests and they are right */
+	char session[33];     /* between two vfmigs: of the handover; else empty */
 };
 
 enum vfmig_log_level { VFMIG_LOG_WARNING, VFMIG_LOG_INFO, VFMIG_LOG_DEBUG };
@@ -329,6 +330,15 @@ struct vfmig_save_options {
 	/* Called by a step then, the device being at work still. NULL: give up. */
 	vfmig_precopy_timeout_fn *precopy_timeout;
 	void *precopy_timeout_opaque;
+	/*
+	 * To another vfmig (doc/handover.md): a directory in which this side keeps
+	 * what it has promised, so that a killed program does not leave the question
+	 * who may run. NULL: only a lost connection is covered.
+	 */
+	const char *journal;
+	/* How long a connection that was lost at the switch is tried again;
+	 * 0: 60 s, UINT64_MAX: until cancelled. Nobody runs because it has passed. */
+	uint64_t retry_for_ns;
 };
 
 struct vfmig_save;
@@ -376,6 +386,8 @@ struct vfmig_load_options {
 	bool no_verify_first; /* a file: do not read it once for checking before the device is touched */
 	vfmig_log_fn *log;
 	void *log_opaque;
+	const char *journal;   /* as in vfmig_save_options */
+	uint64_t retry_for_ns; /* as in vfmig_save_options */
 };
 
 struct vfmig_load;

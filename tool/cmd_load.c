@@ -5,6 +5,7 @@
 #include "command.h"
 #include "owner.h"
 #include "sandbox.h"
+#include "sweeper.h"
 #include "switch_command.h"
 #include "transfer.h"
 
@@ -14,6 +15,7 @@ struct load_arguments {
 	struct owner owner;
 	struct switch_command commands;
 	bool no_sandbox;
+	struct sweeper sweeper;
 };
 
 enum {
@@ -137,17 +139,25 @@ static void status(const void *handle, struct vfmig_status *ret)
 
 static const struct transfer_ops load_ops = { .step = step, .wait = wait_fd, .cancel = cancel, .status = status };
 
+static const char *after(const char *uri, const char *scheme)
+{
+	size_t n = strlen(scheme);
+	return strncmp(uri, scheme, n) ? NULL : uri + n;
+}
+
 /* Everything that has to be opened or started is: from here on a stream that nobody vouches for is looked at. */
 static int enter_sandbox(struct load_arguments *a, struct vfmig_error *err)
 {
-	static const char exec[] = "exec:";
-	const struct sandbox_needs needs = { .command = !strncmp(a->transfer.link_uri, exec, strlen(exec)) };
+	const char *uri = a->transfer.link_uri, *path = after(uri, "unix:");
+	const struct sandbox_needs needs = { .command = after(uri, "exec:"), .journal = a->transfer.journal };
 	const char *obstacle = a->no_sandbox		     ? "--no-sandbox" :
 			       a->owner.kind == OWNER_EXEC ? "--exec: the command would be in it, too" :
 							     sandbox_obstacle();
 	char line[128];
-	if (!obstacle)
-		return sandbox_enter(&needs, err);
+	if (!obstacle) {
+		int r = path ? sweeper_start(&a->sweeper, path, err) : 0;
+		return r < 0 ? r : sandbox_enter(&needs, err);
+	}
 	snprintf(line, sizeof(line), "no sandbox: %s", obstacle);
 	output_log(&a->transfer.output, VFMIG_LOG_DEBUG, line);
 	return 0;
@@ -162,6 +172,8 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 		r = owner_check(&a->owner, t->devices, t->num_uris, err);
 	if (r < 0)
 		return r;
+	a->options.journal = t->journal;
+	a->options.retry_for_ns = t->retry_for_ns;
 	r = vfmig_load_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;
@@ -207,5 +219,6 @@ int cmd_load(int argc, char **argv)
 	owner_close(&a.owner);
 	switch_command_close(&a.commands);
 	transfer_close(&a.transfer);
+	sweeper_stop(&a.sweeper);
 	return r;
 }

@@ -180,6 +180,8 @@ static int save(struct save_arguments *a, struct vfmig_status *ret_status, struc
 	int r = transfer_open(t, err);
 	if (r < 0)
 		return r;
+	a->options.journal = t->journal;
+	a->options.retry_for_ns = t->retry_for_ns;
 	r = vfmig_save_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;

@@ -16,6 +16,8 @@ static const struct command {
 	{ "save", "save the state of a device at work into a link", cmd_save },
 	{ "load", "load a device's state from a link and start the device", cmd_load },
 	{ "recover", "put right what a killed save or load has left a device in", cmd_recover },
+	{ "status", "where a handover between two hosts stands", cmd_status },
+	{ "resolve", "finish a handover whose program was killed or gave up", cmd_resolve },
 	{ "inspect", "show what is in a migration stream", cmd_inspect },
 	{ "device", "serve a software device on a vfio-user socket", cmd_device },
 	{ "shim", "run a program that finds software devices in /dev/vfio", cmd_shim },

@@ -40,6 +40,10 @@ static const int always[] = {
 	SCMP_SYS(sendmsg), SCMP_SYS(getsockopt), SCMP_SYS(shutdown), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(lseek),
 	SCMP_SYS(fstat), SCMP_SYS(fcntl), SCMP_SYS(fsync), SCMP_SYS(fdatasync), SCMP_SYS(close),
 	SCMP_SYS(eventfd2), SCMP_SYS(signalfd4), SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime),
+	SCMP_SYS(timerfd_gettime), SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),
+	SCMP_SYS(epoll_pwait),
+	/* a connection that takes a lost one's place, by the listener that is open */
+	SCMP_SYS(accept4), SCMP_SYS(setsockopt),
 	/* memory; mmap and mprotect are below */
 	SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(getrandom),
 	/* threads, time, signals, the end */
@@ -54,10 +58,7 @@ static const int always[] = {
 static const int for_command[] = { SCMP_SYS(kill) };
 
 static const int for_journal[] = {
-	/* its files */
 	SCMP_SYS(openat), SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate),
-	/* the same session by another connection */
-	SCMP_SYS(accept4), SCMP_SYS(setsockopt),
 };
 
 static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
@@ -100,9 +101,20 @@ static int fill(scmp_filter_ctx filter, const struct sandbox_needs *needs)
 	if (r == 0 && needs->command)
 		r = allow(filter, for_command, sizeof(for_command) / sizeof(for_command[0]));
 	if (r == 0 && needs->journal)
-		return allow(filter, for_journal, sizeof(for_journal) / sizeof(for_journal[0]));
-	/* malloc reads the kernel's overcommit setting, or the number of processors, when it can: that may fail. */
-	return r < 0 ? r : seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
+		r = allow(filter, for_journal, sizeof(for_journal) / sizeof(for_journal[0]));
+	/*
+	 * What may fail need not end the process: malloc reads the kernel's overcommit setting, or the number of
+	 * processors; a link removes its socket's name, which sweeper.c does.
+	 */
+	static const int refused[] = { SCMP_SYS(openat), SCMP_SYS(unlink), SCMP_SYS(unlinkat) };
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]) && r == 0; i++) {
+		if (needs->journal && refused[i] != SCMP_SYS(unlink))
+			continue;
+		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), refused[i], 0);
+		if (r == -EDOM)
+			r = 0;
+	}
+	return r;
 }
 
 static int install_filter(const struct sandbox_needs *needs, struct vfmig_error *err)

@@ -16,7 +16,7 @@
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
 
-enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS };
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_JOURNAL, OPT_RETRY_FOR };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -27,6 +27,12 @@ static const struct argp_option options[] = {
 	{ "dma", OPT_DMA, "FILE@IOVA[:SIZE]", 0,
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
+	{ "journal", OPT_JOURNAL, "DIR", 0,
+	  "unix:, tcp: to another vfmig: keep in DIR what this side has promised, so that after a crash 'vfmig "
+	  "resolve' knows which side may run the device", 0 },
+	{ "retry-for", OPT_RETRY_FOR, "MS", 0,
+	  "unix:, tcp: to another vfmig: when the connection is lost at the switch, try so long to have another "
+	  "(60000)", 0 },
 	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
 	{ "events", OPT_EVENTS, "fd:N", 0, "Print the same to file descriptor N, beside the text", 0 },
 	{ "quiet", 'q', NULL, 0, "No progress and no summary", 0 },
@@ -103,6 +109,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_DMA:
 		add_dma(state, t, arg);
 		return 0;
+	case OPT_JOURNAL:
+		t->journal = arg;
+		return 0;
+	case OPT_RETRY_FOR:
+		t->retry_for_ns = transfer_parse_ms(state, "--retry-for", arg) * NS_PER_MS;
+		return 0;
 	case OPT_JSON:
 		t->json = true;
 		return 0;
@@ -157,6 +169,18 @@ static int open_devices(struct transfer *t, struct vfmig_error *err)
 	return 0;
 }
 
+/*
+ * A kernel device's state ends with this process, so that waiting for the other
+ * side ends when that is there, or when somebody says so by a signal.
+ */
+static uint64_t retry_for_ns(const struct transfer *t)
+{
+	for (size_t i = 0; i < t->num_uris; i++)
+		if (device_uri_owns(t->uris[i]) && !t->retry_for_ns)
+			return UINT64_MAX;
+	return t->retry_for_ns;
+}
+
 int transfer_open(struct transfer *t, struct vfmig_error *err)
 {
 	struct vfmig_link_options opts = {
@@ -168,6 +192,7 @@ int transfer_open(struct transfer *t, struct vfmig_error *err)
 	bool is_save = t->direction == VFMIG_SAVE;
 	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
 		    is_save && !strcmp(t->link_uri, "-"));
+	t->retry_for_ns = retry_for_ns(t);
 	int r = open_devices(t, err);
 	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, &opts, &t->link, err);
 }
@@ -182,7 +207,9 @@ static int open_signals(struct vfmig_error *err)
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
-	signal(SIGPIPE, SIG_IGN); /* nobody reads what is printed: no reason to leave a device half-way */
+	/* Nobody reads what is printed, or a journal has no room: no reason to leave a device half-way. */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return error_errno(err, -errno, "signals");
 	int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

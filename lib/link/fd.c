@@ -26,6 +26,7 @@
 
 #include "link/schemes.h"
 #include "link/socket.h"
+#include "link/socket_link.h"
 
 /* Room in a pipe: an unprivileged process's limit. With the usual 64 KiB both
  * sides sleep and wake for every 64 KiB, and a third of the throughput is lost. */
@@ -277,17 +278,24 @@ int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struc
 	return fd_link_new(fd, false, name, direction, ret, err);
 }
 
-/* A listening socket, as systemd hands over: takes the next connection in its place. */
-static int take_connection(int fd, const struct vfmig_link_options *opts, struct vfmig_error *err)
+static bool listens(int fd)
 {
-	int listens = 0;
-	socklen_t length = sizeof(listens);
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens)
-		return fd;
+	int on = 0;
+	socklen_t length = sizeof(on);
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &length) == 0 && on;
+}
+
+/* A listening socket, as systemd hands over: the next connection that comes to it. */
+static int take_connection(int listener, enum vfmig_direction direction, const struct vfmig_link_options *opts,
+			   struct vfmig_link **ret, struct vfmig_error *err)
+{
 	char where[16];
-	snprintf(where, sizeof(where), "fd:%d", fd);
-	int r = socket_accept(fd, where, opts, err);
-	close(fd);
+	snprintf(where, sizeof(where), "fd:%d", listener);
+	int r = fcntl(listener, F_SETFD, FD_CLOEXEC) < 0 ? error_errno(err, -errno, "fd %d", listener) :
+							   socket_accept(listener, where, opts, err);
+	if (r >= 0)
+		return socket_link_new(r, listener, NULL, "", direction, ret, err);
+	close(listener);
 	return r;
 }
 
@@ -299,8 +307,8 @@ int fd_link_open(const char *rest, enum vfmig_direction direction,
 	long fd = strtol(rest, &end, 10);
 	if (errno || *end || rest[0] < '0' || rest[0] > '9' || fd > INT_MAX)
 		return error_set(err, -EINVAL, "'%s' is not the number of an fd", rest);
-	int r = take_connection((int)fd, opts, err);
-	return r < 0 ? r : fd_link_new(r, false, "", direction, ret, err);
+	return listens((int)fd) ? take_connection((int)fd, direction, opts, ret, err) :
+				  fd_link_new((int)fd, false, "", direction, ret, err);
 }
 
 int stdio_link_open(const char *rest, enum vfmig_direction direction,

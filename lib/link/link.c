@@ -94,3 +94,11 @@ int link_finish(struct vfmig_link *l, struct vfmig_error *err)
 	int r = l->ops->finish(l, err);
 	return r < 0 ? error_prefix(err, r, "%s", l->name) : 0;
 }
+
+int link_reconnect(struct vfmig_link *l, struct vfmig_error *err)
+{
+	if (!l->ops->reconnect)
+		return error_set(err, -ENOTCONN, "%s: such a link cannot be connected again", l->name);
+	int r = l->ops->reconnect(l, err);
+	return r < 0 && r != -EAGAIN ? error_prefix(err, r, "%s", l->name) : r;
+}

@@ -29,6 +29,13 @@ struct link_ops {
 	/* Saving only: everything has been written and is right. Makes it last:
 	 * flush, fsync, rename into place, wait for the command. May block. */
 	int (*finish)(struct vfmig_link *l, struct vfmig_error *err);
+	/*
+	 * May be NULL: a lost connection cannot be made again. Lets go of it and
+	 * makes (saving) or accepts (loading) another: 0; -EAGAIN: call again once
+	 * wait_fd is ready for POLLIN or POLLOUT; -errno: it never will. Who is at
+	 * its other end has to be asked.
+	 */
+	int (*reconnect)(struct vfmig_link *l, struct vfmig_error *err);
 	/* Without finish before it, a save leaves nothing behind. */
 	void (*close)(struct vfmig_link *l);
 };
@@ -49,6 +56,7 @@ struct vfmig_link {
 ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err);
 ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
 int link_finish(struct vfmig_link *l, struct vfmig_error *err);
+int link_reconnect(struct vfmig_link *l, struct vfmig_error *err);
 
 /* Takes fd, which any kind of file may be; for tests and handed-over sockets. */
 int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struct vfmig_link **ret,

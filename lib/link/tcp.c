@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "link/fd.h"
 #include "link/schemes.h"
 #include "link/socket.h"
+#include "link/socket_link.h"
 
 /* Splits "HOST:PORT" or "[HOST]:PORT" in place. */
 static int split_address(char *text, char **ret_host, char **ret_port, struct vfmig_error *err)
@@ -95,14 +95,17 @@ static void name_listener(int fd, char *name, size_t size)
 }
 
 static int tcp_accept(const struct addrinfo *list, const struct vfmig_link_options *opts, char *name, size_t size,
-		      struct vfmig_error *err)
+		      int *ret_listener, struct vfmig_error *err)
 {
 	int listener = tcp_listen(list, err);
 	if (listener < 0)
 		return listener;
 	name_listener(listener, name, size);
 	int fd = socket_accept(listener, name, opts, err);
-	close(listener);
+	if (fd < 0)
+		close(listener);
+	else
+		*ret_listener = listener;
 	return fd;
 }
 
@@ -111,11 +114,12 @@ int tcp_link_open(const char *rest, enum vfmig_direction direction,
 {
 	struct addrinfo *list;
 	char name[256] = "";
+	int listener = -1;
 	int r = resolve(rest, direction, &list, err);
 	if (r < 0)
 		return r;
 	r = direction == VFMIG_SAVE ? tcp_connect(list, opts->timeout_ms, err) :
-				      tcp_accept(list, opts, name, sizeof(name), err);
+				      tcp_accept(list, opts, name, sizeof(name), &listener, err);
 	freeaddrinfo(list);
-	return r < 0 ? r : fd_link_new(r, true, name, direction, ret, err);
+	return r < 0 ? r : socket_link_new(r, listener, NULL, name, direction, ret, err);
 }

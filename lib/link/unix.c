@@ -6,9 +6,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "link/fd.h"
 #include "link/schemes.h"
 #include "link/socket.h"
+#include "link/socket_link.h"
 
 static int make_address(const char *path, struct sockaddr_un *ret, struct vfmig_error *err)
 {
@@ -62,7 +62,7 @@ static int remove_stale(const struct sockaddr_un *address, struct vfmig_error *e
 }
 
 static int unix_accept(const struct sockaddr_un *address, const struct vfmig_link_options *opts,
-		       struct vfmig_error *err)
+		       int *ret_listener, struct vfmig_error *err)
 {
 	char where[sizeof(address->sun_path) + 8];
 	int r = remove_stale(address, err);
@@ -79,9 +79,13 @@ static int unix_accept(const struct sockaddr_un *address, const struct vfmig_lin
 			r = error_errno(err, -errno, "listen");
 		else
 			r = socket_accept(listener, where, opts, err);
-		unlink(address->sun_path);
+		if (r < 0)
+			unlink(address->sun_path);
 	}
-	close(listener);
+	if (r < 0)
+		close(listener);
+	else
+		*ret_listener = listener;
 	return r;
 }
 
@@ -92,7 +96,9 @@ int unix_link_open(const char *rest, enum vfmig_direction direction,
 	int r = make_address(rest, &address, err);
 	if (r < 0)
 		return r;
+	int listener = -1;
 	r = direction == VFMIG_SAVE ? unix_connect(&address, opts->timeout_ms, err) :
-				      unix_accept(&address, opts, err);
-	return r < 0 ? r : fd_link_new(r, true, "", direction, ret, err);
+				      unix_accept(&address, opts, &listener, err);
+	const char *path = listener < 0 ? NULL : address.sun_path;
+	return r < 0 ? r : socket_link_new(r, listener, path, "", direction, ret, err);
 }

@@ -31,7 +31,7 @@ struct participant {
 	const struct protocol *protocol;
 	void (*describe)(void *opaque, struct description_device *ret);
 	int (*verify)(void *opaque, const struct description_device *d, struct vfmig_error *err);
-	int (*settle)(void *opaque, struct vfmig_error *err); /* save: out of stop-and-copy, all data being read */
+	int (*settle)(void *opaque, struct vfmig_error *err); /* out of stop-and-copy or resuming, into stop */
 	void (*undo_prepare)(void *opaque); /* to a P2P state, if there is one and it will run again */
 	void (*free)(void *opaque);
 };

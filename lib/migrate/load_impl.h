@@ -5,11 +5,10 @@
 
 #include <stdatomic.h>
 
-#include "migrate/handlers.h"
-#include "migrate/return_path.h"
+#include "migrate/handover.h"
 #include "stream/reader.h"
 
-enum load_stage { CHECK, READ, COMPLETE, START_PREPARE, START, REPORT, DONE };
+enum load_stage { CHECK, READ, COMPLETE, HOLD, AGREE, START_PREPARE, START, REPORT, DONE };
 
 struct vfmig_load {
 	struct vfmig_link *link;
@@ -19,6 +18,10 @@ struct vfmig_load {
 	struct participants participants;
 	struct return_path return_path;
 	bool return_path_open;
+	struct handover handover; /* decides, once the other side is known to be vfmig */
+	bool taken_back;	  /* the devices were, and the source is being told */
+	struct vfmig_error cause; /* of that */
+	bool kept;		  /* the devices stay loaded and stopped, whatever becomes of this program */
 
 	enum load_stage stage;
 	size_t at;

@@ -5,12 +5,12 @@
 
 #include <stdatomic.h>
 
-#include "migrate/handlers.h"
-#include "migrate/return_path.h"
+#include "migrate/handover.h"
 #include "stream/writer.h"
 
 enum save_stage {
 	HEADER,
+	GREET,
 	SETUP,
 	ITERATE,
 	DECIDE,
@@ -34,6 +34,8 @@ struct vfmig_save {
 	struct description description;
 	struct return_path return_path;
 	bool return_path_open;
+	struct handover handover; /* decides, once the other side is known to be vfmig */
+	bool taken_back;	  /* the devices were, and the other side is being told */
 
 	enum save_stage stage;
 	size_t at;	      /* the participant whose turn it is */
@@ -63,7 +65,10 @@ struct vfmig_save {
 
 /* The next piece of the stage's work; nothing is queued. 0 or -errno. */
 int save_work(struct vfmig_save *s, struct vfmig_error *err);
-/* CONFIRM, which waits for the link: 0 when the stage has changed, -EAGAIN, -errno. */
+/* The devices as they were; status.source_may_run tells whether that was possible. 0, or what could not be put back. */
+int save_take_back(struct vfmig_save *s, struct vfmig_error *err);
+/* GREET and CONFIRM, which wait for the link: 0 when the stage has changed, -EAGAIN, -errno. */
+int save_greet(struct vfmig_save *s, struct vfmig_error *err);
 int save_confirm(struct vfmig_save *s, struct vfmig_error *err);
 /* The return path may speak at any time; 1: it said SHUT, loaded; -EAGAIN; -errno. */
 int save_listen(struct vfmig_save *s, struct vfmig_error *err);

@@ -90,6 +90,16 @@ bool reader_verified(const struct reader *r)
 	return r->verified;
 }
 
+const char *reader_seal(const struct reader *r)
+{
+	return r->seal;
+}
+
+struct cursor reader_rest(const struct reader *r)
+{
+	return (struct cursor) { reader_bytes(r), reader_have(r) };
+}
+
 /* -------------------------------------------------------------- records */
 
 static int header(struct reader *r, struct reader_record *ret, struct vfmig_error *err)
