@@ -5,7 +5,7 @@
 #include "command.h"
 #include "owner.h"
 #include "sandbox.h"
-#include "sweep.h"
+#include "sweeper.h"
 #include "switch_command.h"
 #include "transfer.h"
 
@@ -15,7 +15,7 @@ struct load_arguments {
 	struct owner owner;
 	struct switch_command commands;
 	bool no_sandbox;
-	int sweeper; /* -1: none */
+	struct sweeper sweeper;
 };
 
 enum {
@@ -139,21 +139,24 @@ static void status(const void *handle, struct vfmig_status *ret)
 
 static const struct transfer_ops load_ops = { .step = step, .wait = wait_fd, .cancel = cancel, .status = status };
 
+static const char *after(const char *uri, const char *scheme)
+{
+	size_t n = strlen(scheme);
+	return strncmp(uri, scheme, n) ? NULL : uri + n;
+}
+
 /* Everything that has to be opened or started is: from here on a stream that nobody vouches for is looked at. */
 static int enter_sandbox(struct load_arguments *a, struct vfmig_error *err)
 {
-	static const char exec[] = "exec:";
-	const struct sandbox_needs needs = {
-		.command = !strncmp(a->transfer.link_uri, exec, strlen(exec)),
-		.journal = a->transfer.journal,
-	};
+	const char *uri = a->transfer.link_uri, *path = after(uri, "unix:");
+	const struct sandbox_needs needs = { .command = after(uri, "exec:"), .journal = a->transfer.journal };
 	const char *obstacle = a->no_sandbox		     ? "--no-sandbox" :
 			       a->owner.kind == OWNER_EXEC ? "--exec: the command would be in it, too" :
 							     sandbox_obstacle();
 	char line[128];
 	if (!obstacle) {
-		a->sweeper = sweep_begin(a->transfer.link_uri);
-		return sandbox_enter(&needs, err);
+		int r = path ? sweeper_start(&a->sweeper, path, err) : 0;
+		return r < 0 ? r : sandbox_enter(&needs, err);
 	}
 	snprintf(line, sizeof(line), "no sandbox: %s", obstacle);
 	output_log(&a->transfer.output, VFMIG_LOG_DEBUG, line);
@@ -198,7 +201,7 @@ int cmd_load(int argc, char **argv)
 		.children = children,
 	};
 	struct load_arguments a = { .transfer = { .command = "load", .direction = VFMIG_LOAD }, .owner = OWNER_NOBODY,
-				    .commands = SWITCH_COMMAND_NONE, .sweeper = -1 };
+				    .commands = SWITCH_COMMAND_NONE };
 	a.options.size = sizeof(a.options);
 	a.options.log = output_log;
 	a.options.log_opaque = &a.transfer.output;
@@ -216,6 +219,6 @@ int cmd_load(int argc, char **argv)
 	owner_close(&a.owner);
 	switch_command_close(&a.commands);
 	transfer_close(&a.transfer);
-	sweep_end(a.sweeper);
+	sweeper_stop(&a.sweeper);
 	return r;
 }

@@ -40,8 +40,10 @@ static const int always[] = {
 	SCMP_SYS(sendmsg), SCMP_SYS(getsockopt), SCMP_SYS(shutdown), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(lseek),
 	SCMP_SYS(fstat), SCMP_SYS(fcntl), SCMP_SYS(fsync), SCMP_SYS(fdatasync), SCMP_SYS(close),
 	SCMP_SYS(eventfd2), SCMP_SYS(signalfd4), SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime),
-	/* another connection in a lost one's place */
-	SCMP_SYS(accept4), SCMP_SYS(setsockopt), SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl),
+	SCMP_SYS(timerfd_gettime), SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),
+	SCMP_SYS(epoll_pwait),
+	/* a connection that takes a lost one's place, by the listener that is open */
+	SCMP_SYS(accept4), SCMP_SYS(setsockopt),
 	/* memory; mmap and mprotect are below */
 	SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(getrandom),
 	/* threads, time, signals, the end */
@@ -55,28 +57,19 @@ static const int always[] = {
 
 static const int for_command[] = { SCMP_SYS(kill) };
 
-static const int for_journal[] = { SCMP_SYS(openat), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate) };
+static const int for_journal[] = {
+	SCMP_SYS(openat), SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate),
+};
 
-/*
- * What is tried and may fail. A socket's name is removed by sweep.c, not by the link; malloc reads the kernel's
- * overcommit setting, or the number of processors, when it can. The first is for a load with a journal, too.
- */
-static const int may_fail[] = { SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(openat) };
-
-static int add_all(scmp_filter_ctx filter, uint32_t action, const int *calls, size_t count)
+static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
 {
 	int r = 0;
 	for (size_t i = 0; i < count && r == 0; i++) {
-		r = seccomp_rule_add(filter, action, calls[i], 0);
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
 		if (r == -EDOM) /* poll, say: this architecture has only what came after it */
 			r = 0;
 	}
 	return r;
-}
-
-static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
-{
-	return add_all(filter, SCMP_ACT_ALLOW, calls, count);
 }
 
 /* Calls that are harmless with some arguments only. */
@@ -109,8 +102,19 @@ static int fill(scmp_filter_ctx filter, const struct sandbox_needs *needs)
 		r = allow(filter, for_command, sizeof(for_command) / sizeof(for_command[0]));
 	if (r == 0 && needs->journal)
 		r = allow(filter, for_journal, sizeof(for_journal) / sizeof(for_journal[0]));
-	const size_t may_fail_count = needs->journal ? 1 : sizeof(may_fail) / sizeof(may_fail[0]);
-	return r < 0 ? r : add_all(filter, SCMP_ACT_ERRNO(EACCES), may_fail, may_fail_count);
+	/*
+	 * What may fail need not end the process: malloc reads the kernel's overcommit setting, or the number of
+	 * processors; a link removes its socket's name, which sweeper.c does.
+	 */
+	static const int refused[] = { SCMP_SYS(openat), SCMP_SYS(unlink), SCMP_SYS(unlinkat) };
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]) && r == 0; i++) {
+		if (needs->journal && refused[i] != SCMP_SYS(unlink))
+			continue;
+		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), refused[i], 0);
+		if (r == -EDOM)
+			r = 0;
+	}
+	return r;
 }
 
 static int install_filter(const struct sandbox_needs *needs, struct vfmig_error *err)

@@ -8,7 +8,7 @@
 /* What is still to be done that needs more than open descriptors. */
 struct sandbox_needs {
 	bool command; /* an exec: link's command, which is killed if it does not end by itself */
-	bool journal; /* of a session: its file */
+	bool journal; /* a folder's files: made, written, synced, removed */
 };
 
 /* NULL, or why this program cannot be confined however it is run. */

@@ -273,8 +273,6 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 		uint32_t value;
 		/* A side that floods this one with messages gets its turn again at the next step. */
 		int r = n < RETURN_MESSAGES ? return_path_read(&s->return_path, s->link, &type, &value, err) : -EAGAIN;
-		if (r == -ECONNABORTED)
-			s->refused = true;
 		if (r < 0)
 			return r;
 		if (r == 0)
@@ -282,10 +280,10 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 			    err, -ECONNRESET,
 			    "%s: the other side closed the connection before it said that the state is loaded",
 			    s->link->name);
-		if (type == WIRE_RETURN_PONG && (r = handover_pong(&s->handover, value, err)) < 0)
-			return r;
 		if (type == WIRE_RETURN_PONG && value == LAG_PING)
 			converge_answer(&s->converge, clock_now_ns());
+		if (type == WIRE_RETURN_PONG && (r = handover_pong(&s->handover, value, err)) < 0)
+			return r;
 		if (type != WIRE_RETURN_SHUT)
 			continue;
 		if (value == 0 && s->stage == CONFIRM)

@@ -115,7 +115,12 @@ def what_is_under_way_is_waited_for(scratch):
         listener.listen(1)
         save = start("save", uri, "-o", "unix:%s/sink" % scratch, "--json", "--downtime-limit", "30", stdout=events)
         with listener.accept()[0] as peer:
+            mark = struct.pack(">I", 0x76666d01)
             peer.recv(1)
+            data = b""
+            while mark not in data:
+                data += peer.recv(4096)
+            peer.send(struct.pack(">HH", 2, 4) + mark)  # as a QEMU
             time.sleep(0.2)  # what it does not take is what makes it slow
             pings = answer(peer, 1)
             assert pings > 1

@@ -111,6 +111,16 @@ def an_ordinary_user_loads_by_what_it_was_handed(scratch):
 
 
 @test
+def the_socket_s_name_is_removed_by_another(scratch):
+    """In a folder that nobody may write to."""
+    with device(scratch, "a", "--size", "64K", "--start") as a, device(scratch, "b", "--size", "64K") as b:
+        load = start("load", b, "-i", "unix:%s/link" % scratch)
+        run_ok("save", a, "-o", "unix:%s/link" % scratch)
+        equal(finish(load).code, 0)
+        assert not os.path.exists(scratch + "/link")
+
+
+@test
 def an_exec_link_s_command_that_does_not_end_is_killed(scratch):
     pid = scratch + "/pid"
     run_fails("load", "sim:size=64K", "-i", "exec:echo $$ >%s; echo 'this is no stream'; exec sleep 100 >&-" % pid)

@@ -8,13 +8,17 @@ import threading
 import time
 
 PREPARED = struct.pack(">HHI", 2, 4, 0x76666D03)  # the pong, by which a destination says that it is prepared
+LAG = struct.pack(">HH4s", 2, 4, b"lag!")  # the answer to a ping of pre-copy
 CHUNK = 1 << 16
 CONNECT_S = 10
 
 
 class Trigger:
     """At which byte: so many of the way `forward` or `back`; or so many of PREPARED (`preparing`); or so many forward
-    once PREPARED has come back (`prepared`)."""
+    once PREPARED has come back (`prepared`).
+
+    The way back is counted without the answers to the pings of pre-copy, which are as many as time lets them be.
+    """
 
     def __init__(self, way, count):
         self.way, self.count = way, count
@@ -30,8 +34,11 @@ class Trigger:
             self.seen["forward"] = 0
         counts = way == self.way or (self.way == "prepared" and way == "forward" and self.prepared)
         left = self.count - self.seen[way]
-        self.seen[way] += len(data)
-        return max(left, 0) if counts and len(data) >= left else None
+        length = len(data) - len(LAG) * data.count(LAG)
+        self.seen[way] += length
+        if not counts or length < left:
+            return None
+        return len(data) - length + max(left, 0) if way == "back" else max(left, 0)
 
 
 class Relay:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 VFMIG = os.environ.get("VFMIG", "build/vfmig")
 RELAY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "relay.py")
@@ -177,15 +178,17 @@ class Row:
                                      "tcp:%s:%d" % (FAR, PORT), "--json", *insecure],
                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             wait_for(load, "listening")
+            said = []
+            reader = threading.Thread(target=lambda: said.append(load.communicate()[1]))
+            reader.start()  # a full pipe would stop it
             save = subprocess.run(["ip", "netns", "exec", SOURCE, VFMIG, "save", a, "-o", way, "--json", *insecure,
                                    "--downtime-limit", str(LIMIT_MS), "--precopy-timeout", str(self.timeout_ms)],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-            try:
-                said = load.communicate(timeout=60)[1]
-            except subprocess.TimeoutExpired:  # nobody has come
+            reader.join(60)
+            if reader.is_alive():  # nobody has come
                 load.kill()
-                said = load.communicate()[1]
-            self.judge(save, load, said, json.loads(save.stdout.splitlines()[-1]))
+                reader.join()
+            self.judge(save, load, said[0], json.loads(save.stdout.splitlines()[-1]))
             self.intact = works(VFMIG, "prove", *([a, b] if self.outcome == "converges" else [a]))
 
     def judge(self, save, load, said, result):
