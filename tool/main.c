@@ -33,7 +33,6 @@ static void print_help(void)
 		printf("  %-9s %s\n", commands[i].name, commands[i].summary);
 	printf("\nDevices: pci:ADDRESS, mdev:UUID, vfio:/dev/vfio/devices/NAME, vfio-user:/PATH, ...\n"
 	       "Links:   file:PATH, -, fd:N, exec:COMMAND, unix:PATH, tcp:HOST:PORT, null:\n\n"
-	       "  --help, --version\n\n"
 	       "Move a device from one host to another:\n"
 	       "  there$ vfmig load vfio-user:/run/b.sock -i tcp:[::]:4444 --tls-creds DIR\n"
 	       "  here$  vfmig save vfio-user:/run/a.sock -o tcp:there:4444 --tls-creds DIR\n\n"

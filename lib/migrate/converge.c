@@ -123,7 +123,9 @@ uint64_t converge_downtime_ns(const struct converge *c, const struct converge_pe
 	if (p->unknown || (p->bytes && !c->bandwidth))
 		return UINT64_MAX;
 	uint64_t sum = p->bytes ? time_of(p->bytes, c->bandwidth) : 0;
-	if (__builtin_add_overflow(sum, p->stop_ns, &sum) || __builtin_add_overflow(sum, c->lag_ns, &sum))
+	uint64_t agreement_ns = c->agrees && c->answered ? c->least_lag_ns : 0;
+	if (__builtin_add_overflow(sum, p->stop_ns, &sum) || __builtin_add_overflow(sum, c->lag_ns, &sum) ||
+	    __builtin_add_overflow(sum, agreement_ns, &sum))
 		return UINT64_MAX;
 	return sum;
 }

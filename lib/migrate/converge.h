@@ -18,6 +18,7 @@ struct converge_question {
 struct converge {
 	/* What is wanted; 0: no limit of that kind. */
 	uint64_t downtime_limit_ns, max_bandwidth, timeout_ns;
+	bool agrees; /* the other side asks before it runs: one more way there and back */
 
 	/* What was measured. Private, but for the bandwidth. */
 	uint64_t bandwidth; /* bytes/s of the last whole window, or second if that is less; 0: none has passed */

@@ -76,6 +76,7 @@ int save_greet(struct vfmig_save *s, struct vfmig_error *err)
 		return -EAGAIN;
 	if (handover_recognised(h)) {
 		memcpy(s->status.session, h->session, sizeof(h->session));
+		s->converge.agrees = true;
 		int r = s->opts.journal ? journal_create(s->opts.journal, h->session, HANDOVER_SOURCE, s->link->name,
 							 &s->participants, &h->journal, err) :
 					  0;
@@ -273,6 +274,8 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 		uint32_t value;
 		/* A side that floods this one with messages gets its turn again at the next step. */
 		int r = n < RETURN_MESSAGES ? return_path_read(&s->return_path, s->link, &type, &value, err) : -EAGAIN;
+		if (r == -ECONNABORTED)
+			s->refused = true;
 		if (r < 0)
 			return r;
 		if (r == 0)

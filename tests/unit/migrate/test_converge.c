@@ -48,6 +48,9 @@ static void test_answers_tell_what_has_arrived(void **state)
 	assert_int_equal(converge_downtime_ns(&c, &p), 20 * MS);
 	converge_answer(&c, 1500 * MS); /* nobody asked */
 	assert_int_equal(converge_downtime_ns(&c, &p), 20 * MS);
+	c.agrees = true; /* once more there and back */
+	assert_int_equal(converge_downtime_ns(&c, &p), 40 * MS);
+	c.agrees = false;
 
 	/* 10 MiB were loaded in 100 ms, though 30 have been sent. */
 	converge_ask(&c, 1020 * MS, 10 * MIB);
