@@ -210,8 +210,8 @@ void vfmig_link_close(struct vfmig_link *link);
  * be stopped or started needs undo, and save_setup goes with
  * save_live_complete_precopy. Every call goes through the participants in the
  * order they were added, undo and cleanup in the reverse one: add vCPUs first
- * when saving, last when loading. VFIO devices that follow each other stop and
- * start at the same time, in threads of the library; what you bring is called by
+ * when saving, last when loading. VFIO devices that follow each other stop, start
+ * and are taken back at the same time, in threads of the library; what you bring is called by
  * the thread that steps, with no device under way.
  */
 struct vfmig_writer;

@@ -122,29 +122,6 @@ void participants_clear(struct participants *p)
 	p->count = 0;
 }
 
-bool participants_undo(struct participants *p, struct vfmig_error *ret_trouble)
-{
-	bool as_before = true;
-	memset(ret_trouble, 0, sizeof(*ret_trouble));
-	/* No device may do DMA to one that is stopped still: all to P2P before any runs. */
-	for (size_t i = p->count; i-- > 0;)
-		if (p->list[i].begun && p->list[i].undo_prepare)
-			p->list[i].undo_prepare(p->list[i].opaque);
-	for (size_t i = p->count; i-- > 0;) {
-		struct participant *x = &p->list[i];
-		struct vfmig_error e = { 0 };
-		if (!x->begun || !x->ops.undo || x->ops.undo(x->opaque, &e) >= 0)
-			continue;
-		as_before = false;
-		if (!e.message[0])
-			error_set(&e, -EIO, "%s: could not be put back", x->name);
-		if (!ret_trouble->code)
-			*ret_trouble = e;
-	}
-	participants_cleanup(p);
-	return as_before;
-}
-
 void participants_cleanup(struct participants *p)
 {
 	for (size_t i = p->count; i-- > 0;) {

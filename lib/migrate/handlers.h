@@ -47,12 +47,6 @@ int participants_add(struct participants *p, const struct vfmig_participant_ops 
 		     uint32_t instance_id, uint32_t version_id, struct participant **ret, struct vfmig_error *err);
 void participants_clear(struct participants *p);
 
-/*
- * Takes back what was begun, last first: every undo, then every cleanup. The
- * first trouble is reported through *ret_trouble (one line, empty: none).
- * Returns whether everything is as it was before.
- */
-bool participants_undo(struct participants *p, struct vfmig_error *ret_trouble);
 void participants_cleanup(struct participants *p);
 
 /*

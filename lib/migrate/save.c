@@ -37,6 +37,7 @@
 #include "base/clock.h"
 #include "base/options.h"
 #include "migrate/save_impl.h"
+#include "migrate/together.h"
 
 #define DEFAULT_MACHINE "pc-q35-7.2"
 #define DEFAULT_DOWNTIME_NS (300 * NS_PER_MS)

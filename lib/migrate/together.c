@@ -3,6 +3,7 @@
 #include "migrate/together.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/thread.h"
 
@@ -33,6 +34,13 @@ static int call(const struct participant *p, enum together_phase phase, struct v
 		break;
 	case TOGETHER_START:
 		fn = p->ops.start;
+		break;
+	case TOGETHER_UNDO_PREPARE:
+		if (p->undo_prepare)
+			p->undo_prepare(p->opaque);
+		break;
+	case TOGETHER_UNDO:
+		fn = p->ops.undo;
 		break;
 	}
 	int r = fn ? fn(p->opaque, err) : 0;
@@ -92,4 +100,49 @@ int participants_together(struct participants *p, enum together_phase phase, str
 	}
 	free(jobs);
 	return r;
+}
+
+/* How many VFIO devices stand before `end`, one behind the other. */
+static size_t devices_before(const struct participants *p, size_t end)
+{
+	size_t n = 0;
+	while (n < end && p->list[end - 1 - n].protocol)
+		n++;
+	return n;
+}
+
+/* Of those that were begun, last first; whatever fails, all others are called. jobs NULL: one after the other. */
+static int undo_phase(struct participants *p, enum together_phase phase, struct job *jobs, struct vfmig_error *err)
+{
+	struct job alone;
+	int first = 0;
+	for (size_t end = p->count; end > 0;) {
+		struct vfmig_error e = { 0 };
+		size_t n = jobs ? devices_before(p, end) : 0, count = 0;
+		struct job *list = jobs ? jobs : &alone;
+		for (size_t i = 0; i < (n ? n : 1); i++)
+			if (p->list[end - 1 - i].begun)
+				list[count++] = (struct job) { .participant = &p->list[end - 1 - i], .phase = phase };
+		int r = count ? run_jobs(list, count, &e) : 0;
+		end -= n ? n : 1;
+		if (r < 0 && first == 0) {
+			first = r;
+			*err = e;
+			if (!e.message[0])
+				error_set(err, r, "%s: could not be put back", p->list[end].name);
+		}
+	}
+	return first;
+}
+
+bool participants_undo(struct participants *p, struct vfmig_error *ret_trouble)
+{
+	struct job *jobs = calloc(p->count, sizeof(*jobs));
+	memset(ret_trouble, 0, sizeof(*ret_trouble));
+	/* No device may do DMA to one that is stopped still: all to P2P before any runs. */
+	(void)undo_phase(p, TOGETHER_UNDO_PREPARE, jobs, ret_trouble);
+	int r = undo_phase(p, TOGETHER_UNDO, jobs, ret_trouble);
+	free(jobs);
+	participants_cleanup(p);
+	return r == 0;
 }

@@ -11,6 +11,8 @@ enum together_phase {
 	TOGETHER_SETTLE, /* to stop: save: after everybody's last data; load: when all is loaded */
 	TOGETHER_START_PREPARE,
 	TOGETHER_START,
+	TOGETHER_UNDO_PREPARE, /* only by participants_undo */
+	TOGETHER_UNDO,
 };
 
 /*
@@ -21,5 +23,12 @@ enum together_phase {
  * have come back, with the failure of the first in order.
  */
 int participants_together(struct participants *p, enum together_phase phase, struct vfmig_error *err);
+
+/*
+ * Takes back what was begun, last first: every undo, devices at the same time, then every cleanup. The
+ * first trouble is reported through *ret_trouble (one line, empty: none).
+ * Returns whether everything is as it was before.
+ */
+bool participants_undo(struct participants *p, struct vfmig_error *ret_trouble);
 
 #endif

@@ -147,12 +147,39 @@ static void test_failure(void **state)
 	assert_int_equal(called[4], 0);
 }
 
+/* Taken back at the same time, too; one that cannot be keeps none of the others; who was not begun is left alone. */
+static void test_undo(void **state)
+{
+	struct vfmig_error err;
+	(void)state;
+	struct participants p = make(6, wrong_phase);
+	for (size_t i = 0; i < 6; i++) {
+		list[i].begun = i != 1;
+		list[i].ops.undo = device_stop;
+	}
+	list[0].protocol = NULL; /* its turn comes when all devices are back */
+	list[0].ops.undo = vmm_stop;
+	list[3].ops.undo = list[4].ops.undo = device_fails;
+	meeting.expected = 4;
+	assert_false(participants_undo(&p, &err));
+	assert_string_equal(err.message, "device 4 fails"); /* the last one first */
+	assert_int_equal(num_called(), 5);
+	assert_int_equal(called[1], 0);
+	p = make(2, wrong_phase);
+	list[1].begun = true;
+	list[1].ops.undo = device_stop;
+	meeting.expected = 1;
+	assert_true(participants_undo(&p, &err));
+	assert_int_equal(num_called(), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_at_the_same_time),
 		cmocka_unit_test(test_vmm_in_its_place_alone),
 		cmocka_unit_test(test_failure),
+		cmocka_unit_test(test_undo),
 	};
 	return cmocka_run_group_tests_name("together", tests, NULL, NULL);
 }
