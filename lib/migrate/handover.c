@@ -21,6 +21,7 @@
 
 #define RETRY_NS (60 * NS_PER_S)  /* longer than a dead TCP peer takes to be noticed */
 #define PAUSE_NS (100 * NS_PER_MS) /* before the next connection, when one was no good */
+#define MESSAGES 16u		  /* in one step */
 #define HELLO_NS (5 * NS_PER_S) /* for a stranger that connects and says nothing */
 
 /* In a state, having heard something: the next state, and what is said then. */
@@ -264,10 +265,11 @@ static int give_up(struct handover *h, int code, struct vfmig_error *err)
 	bool decided = h->state == HANDOVER_COMMITTED, asks = h->state == HANDOVER_PREPARED;
 	if (decided || asks)
 		return error_set(err, code,
-				 "session %s: the other side was not met again; this side is %s, so %s until 'vfmig "
-				 "resolve %s%s' is run", h->session, handover_state_name(h->state),
+				 "session %s: the other side was not met again; this side is %s, so %s until %s",
+				 h->session, handover_state_name(h->state),
 				 decided ? "the source stays stopped" : "the device is loaded and stays stopped",
-				 h->session, h->journal ? "" : "' (there is no journal: 'vfmig recover");
+				 h->journal ? "'vfmig resolve' is run on both sides" :
+					      "you decide (there is no journal: 'vfmig recover --run', or --discard)");
 	log_line(h->log, VFMIG_LOG_WARNING, "session %s: %s here; the other side could not be told", h->session,
 		 handover_state_name(h->state));
 	return HANDOVER_STEP_OVER;
@@ -289,7 +291,9 @@ static int hear_hello(struct handover *h)
 {
 	struct vfmig_error ignored;
 	enum message message;
-	while (!handover_recognised(h)) {
+	for (unsigned n = 0; !handover_recognised(h); n++) {
+		if (n == MESSAGES)
+			return -EPROTO;
 		int r = handover_flush(h, &ignored);
 		if (r == 0 || r == -EAGAIN)
 			r = handover_hear(h, &message, &ignored);
@@ -366,7 +370,8 @@ void handover_resume(struct handover *h, enum handover_state state)
 
 int handover_step(struct handover *h, struct vfmig_error *err)
 {
-	for (;;) {
+	/* A side that floods this one with messages gets its turn again at the next step. */
+	for (unsigned n = 0; n < MESSAGES; n++) {
 		struct vfmig_error why = { 0 };
 		enum message heard = NOTHING;
 		int r = h->lost && !h->over ? meet(h, err) : 0;
@@ -383,6 +388,7 @@ int handover_step(struct handover *h, struct vfmig_error *err)
 		if (r != 0)
 			return r;
 	}
+	return 0;
 }
 
 int handover_wait(const struct handover *h, short *ret_events)
@@ -432,4 +438,11 @@ int handover_cancel(struct handover *h, struct vfmig_error *err)
 	if (r > 0)
 		handover_say(h, ABORT);
 	return r;
+}
+
+void handover_ended(struct handover *h)
+{
+	bool source = h->side == HANDOVER_SOURCE;
+	if (h->state == HANDOVER_NONE || h->state == HANDOVER_STOPPED)
+		(void)record(h, source ? HANDOVER_RUNS_ON : HANDOVER_ABANDONED, NULL);
 }

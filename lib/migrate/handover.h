@@ -79,7 +79,7 @@ int handover_prepared(struct handover *h, const char *digest, struct cursor rest
 /* A program that was started again, with its journal's state: the link is connected, but maybe to somebody else. */
 void handover_resume(struct handover *h, enum handover_state state);
 
-/* An enum handover_step; -EAGAIN: wait, then call again; -errno: given up, nothing is decided by that. */
+/* An enum handover_step; 0: call again; -EAGAIN: wait first; -errno: given up, nothing is decided by that. */
 int handover_step(struct handover *h, struct vfmig_error *err);
 int handover_wait(const struct handover *h, short *ret_events);
 
@@ -87,6 +87,8 @@ int handover_wait(const struct handover *h, short *ret_events);
 void handover_running(struct handover *h);
 /* The devices were put back (undone), or could not be. */
 void handover_taken_back(struct handover *h, bool undone);
+/* The devices were put back before anything was prepared: nothing is left to be resolved. */
+void handover_ended(struct handover *h);
 /* Source: the user does not want to wait. 1: take the devices back; 0: it is decided, so no more can be done. */
 int handover_cancel(struct handover *h, struct vfmig_error *err);
 

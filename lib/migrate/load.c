@@ -240,7 +240,8 @@ static int do_report(struct vfmig_load *l, struct vfmig_error *err)
 {
 	struct vfmig_error e;
 	int r = report(l, &e);
-	if (r == -EAGAIN && !atomic_load(&l->cancelled))
+	bool more = r == -EAGAIN || (r == 0 && l->handover.state != HANDOVER_NONE);
+	if (more && !atomic_load(&l->cancelled))
 		return r;
 	if (l->taken_back)
 		return error_set(err, l->cause.code, "%s", l->cause.message);
@@ -282,6 +283,8 @@ static void take_back(struct vfmig_load *l, int code, struct vfmig_error *err)
 		handover_taken_back(&l->handover, undone);
 	else if (undone)
 		tell_refused(l);
+	if (undone && l->handover.state == HANDOVER_NONE)
+		handover_ended(&l->handover);
 }
 
 static int fail(struct vfmig_load *l, int code, struct vfmig_error *err)

@@ -303,6 +303,8 @@ int save_take_back(struct vfmig_save *s, struct vfmig_error *err)
 {
 	s->taken_back = true;
 	s->status.source_may_run = participants_undo(&s->participants, err);
+	if (s->status.source_may_run)
+		handover_ended(&s->handover);
 	return s->status.source_may_run ? 0 : err->code;
 }
 

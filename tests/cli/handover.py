@@ -215,6 +215,9 @@ def a_session_at_work_is_left_alone(scratch):
         equal(finish(save).code, 1)
         finish(load)
         run_ok("prove", a)
+        equal([json.loads(line)["state"] for line in
+               run_ok("status", session, "--json", "--journal", scratch + "/busy").out.splitlines()],
+              ["runs-on", "abandoned"])
 
 
 @test
