@@ -362,6 +362,7 @@ struct vfmig_save;
 /* The link is borrowed and must outlive the save. */
 int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opts, struct vfmig_save **ret_save,
 		   struct vfmig_error *err);
+/* In the middle of a save: as cancelled, without waiting for the other side. */
 void vfmig_save_free(struct vfmig_save *save);
 
 /*
@@ -381,8 +382,11 @@ enum vfmig_step { VFMIG_STEP_AGAIN = 0, VFMIG_STEP_WAIT = 1, VFMIG_STEP_DONE = 2
  * on the link; a call to the device may take as long as the device takes. AGAIN:
  * call again at once if you like. WAIT: call again when vfmig_save_wait says so.
  * DONE: saved and, on a link that goes both ways, loaded by the other side.
- * -errno: failed or cancelled, and already undone; vfmig_save_status tells
- * whether the source may run.
+ * -errno: failed or cancelled; vfmig_save_status tells whether the devices were
+ * put back and the source may run. Where the other side may have the state they
+ * stay stopped: a QEMU once the end was sent, another vfmig once that was decided.
+ * Devices are put back at once; to tell another vfmig, steps may go on after that
+ * for up to retry_for_ns.
  */
 int vfmig_save_step(struct vfmig_save *save, struct vfmig_error *err);
 /* The fd and the poll(2) events to wait for after WAIT. The fd is borrowed. */
@@ -390,8 +394,9 @@ int vfmig_save_wait(struct vfmig_save *save, short *ret_events);
 /* Steps until done, waiting with poll(2). */
 int vfmig_save_run(struct vfmig_save *save, struct vfmig_error *err);
 /* From any thread or signal handler: the next step (or the run, at once) ends
- * with -ECANCELED. Once the other side may have the end of the stream, that
- * leaves the source stopped (status.source_may_run is false). */
+ * with -ECANCELED. Once a QEMU may have the end of the stream, or it was decided
+ * that another vfmig has the devices, that leaves the source stopped
+ * (status.source_may_run is false). */
 void vfmig_save_cancel(struct vfmig_save *save);
 void vfmig_save_status(const struct vfmig_save *save, struct vfmig_status *ret_status);
 
@@ -410,13 +415,18 @@ struct vfmig_load;
 
 int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opts, struct vfmig_load **ret_load,
 		   struct vfmig_error *err);
+/* In the middle of a load: as cancelled, without waiting for the other side. */
 void vfmig_load_free(struct vfmig_load *load);
 /* id: as in vfmig_save_add_device, or NULL for the only VFIO device in the stream. */
 int vfmig_load_add_device(struct vfmig_load *load, struct vfmig_device *device, const char *id,
 			  struct vfmig_error *err);
 int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_participant_ops *ops, void *opaque,
 			       const char *id, uint32_t instance_id, struct vfmig_error *err);
-/* As for save. After a failure no device runs with anything of the load. */
+/*
+ * As for save. After a failure no device runs with anything of the load. One that
+ * was prepared for a vfmig that is not met again stays loaded and stopped
+ * (status.source_may_run is false): whether it may run only the source knows.
+ */
 int vfmig_load_step(struct vfmig_load *load, struct vfmig_error *err);
 int vfmig_load_wait(struct vfmig_load *load, short *ret_events);
 int vfmig_load_run(struct vfmig_load *load, struct vfmig_error *err);

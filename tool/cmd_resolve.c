@@ -187,6 +187,8 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 	int code = a->side_given ? 0 : find_side(a, err);
 	if (code == 0)
 		code = journal_open(a->dir, a->session, a->side, &r.journal, record, err);
+	if (code == 0 && (code = journal_check_last(a->dir, record, err)) < 0)
+		journal_close(r.journal);
 	if (code < 0)
 		return code;
 	r.side = a->side;

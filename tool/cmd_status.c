@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_status.c: vfmig status [SESSION] --journal DIR: where a handover stands, as this host's journal knows it. */
-#include <dirent.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "command.h"
 #include "output.h"
@@ -79,34 +76,17 @@ static void show(struct status *s, const char *session, enum handover_side side)
 	journal_record_clear(&record);
 }
 
-static void session_of(const struct dirent *entry, char ret[SESSION_TEXT])
+static int show_one(void *opaque, const char *session, enum handover_side side)
 {
-	snprintf(ret, SESSION_TEXT, "%.32s", entry->d_name);
-}
-
-/* SESSION.source, SESSION.destination; other files are somebody else's. */
-static int is_journal(const struct dirent *entry)
-{
-	char session[SESSION_TEXT];
-	session_of(entry, session);
-	const char *side = entry->d_name + strlen(session);
-	return session_is_valid(session) && (!strcmp(side, ".source") || !strcmp(side, ".destination"));
+	show(opaque, session, side);
+	return 0;
 }
 
 static int show_all(struct status *s)
 {
-	struct dirent **list;
-	int n = scandir(s->dir, &list, is_journal, alphasort);
-	if (n < 0)
-		return output_fail("status", "journal directory %s: %s", s->dir, strerror(errno));
-	for (int i = 0; i < n; i++) {
-		char session[SESSION_TEXT];
-		session_of(list[i], session);
-		show(s, session, strcmp(list[i]->d_name + SESSION_TEXT - 1, ".source") ? HANDOVER_DESTINATION :
-											 HANDOVER_SOURCE);
-		free(list[i]);
-	}
-	free(list);
+	struct vfmig_error err;
+	if (journal_list(s->dir, show_one, s, &err) < 0)
+		return output_fail("status", "%s", err.message);
 	return s->failed ? EXIT_FAILED : EXIT_OK;
 }
 

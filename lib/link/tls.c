@@ -302,6 +302,7 @@ static int tls_reconnect(struct vfmig_link *l, struct vfmig_error *err)
 	if (!t->under->ops->reconnect)
 		return error_set(err, -ENOTCONN, "such a link cannot be connected again");
 	t->failed = true; /* until there is another, nothing goes to the old one, whose fd is closed */
+	l->only_events = 0;
 	int r = t->under->ops->reconnect(t->under, err);
 	l->wait_fd = t->under->wait_fd;
 	if (r < 0)

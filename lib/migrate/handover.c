@@ -22,6 +22,7 @@
 #define RETRY_NS (60 * NS_PER_S)  /* longer than a dead TCP peer takes to be noticed */
 #define PAUSE_NS (100 * NS_PER_MS) /* before the next connection, when one was no good */
 #define MESSAGES 16u		  /* in one step */
+#define NEXT_NS NS_PER_MS	  /* ... by the side that listens */
 #define HELLO_NS (5 * NS_PER_S) /* for a stranger that connects and says nothing */
 
 /* In a state, having heard something: the next state, and what is said then. */
@@ -211,7 +212,7 @@ static int take_message(struct handover *h, enum message heard, struct vfmig_err
 
 static void forget_connection(struct handover *h)
 {
-	h->connected = false;
+	h->connected = h->foreign = false;
 	h->heard = 0;
 	h->have = h->queued = 0;
 	h->rest.length = 0;
@@ -305,35 +306,38 @@ static int hear_hello(struct handover *h)
 	return 0;
 }
 
+/* Nobody waits for ever where all is settled and the other side only is to be told. */
+static uint64_t patience_ns(const struct handover *h)
+{
+	bool open = h->state == HANDOVER_COMMITTED || h->state == HANDOVER_PREPARED;
+	return open ? h->retry_ns : min_u64(h->retry_ns, RETRY_NS);
+}
+
 /* Back in touch: 0; -EAGAIN; HANDOVER_STEP_OVER or -errno: given up. */
 static int meet(struct handover *h, struct vfmig_error *err)
 {
-	uint64_t until_ns = add_ns(h->lost_ns, h->retry_ns);
+	uint64_t now_ns = clock_now_ns(), until_ns = add_ns(h->lost_ns, patience_ns(h));
 	int r = 0;
-	for (;;) {
-		if (clock_now_ns() >= until_ns)
-			return give_up(h, -ETIMEDOUT, err);
-		if (clock_now_ns() < h->pause_ns)
-			return wait_until(h, h->pause_ns, err);
-		if (!h->connected) {
-			r = link_reconnect(h->link, err);
-			if (r == -EAGAIN)
-				return wait_until(h, until_ns, err);
-			if (r < 0)
-				return give_up(h, r, err);
-			greet(h);
-		}
-		r = hear_hello(h);
+	if (now_ns >= until_ns)
+		return give_up(h, -ETIMEDOUT, err);
+	if (now_ns < h->pause_ns)
+		return wait_until(h, h->pause_ns, err);
+	if (!h->connected) {
+		r = link_reconnect(h->link, err);
 		if (r == -EAGAIN)
-			return wait_until(h, min_u64(until_ns, h->hello_ns), err);
-		if (r == 0)
-			break;
+			return wait_until(h, until_ns, err);
+		if (r < 0)
+			return give_up(h, r, err);
+		greet(h);
+	}
+	r = hear_hello(h);
+	if (r == -EAGAIN)
+		return wait_until(h, min_u64(until_ns, h->hello_ns), err);
+	if (r < 0) {
 		forget_connection(h);
-		/* Somebody else is there now, or it has gone again: not at once once more. */
-		if (h->side == HANDOVER_SOURCE) {
-			h->pause_ns = add_ns(clock_now_ns(), PAUSE_NS);
-			return wait_until(h, h->pause_ns, err);
-		}
+		/* Somebody else was there, or it has gone again: not at once once more. */
+		h->pause_ns = add_ns(now_ns, h->side == HANDOVER_SOURCE ? PAUSE_NS : NEXT_NS);
+		return wait_until(h, h->pause_ns, err);
 	}
 	h->lost = false;
 	log_line(h->log, VFMIG_LOG_INFO, "session %s: connected again", h->session);
@@ -397,7 +401,7 @@ int handover_wait(const struct handover *h, short *ret_events)
 	if (h->lost)
 		return h->epoll_fd;
 	if (h->queued)
-		*ret_events |= POLLOUT;
+		*ret_events = h->over ? POLLOUT : POLLIN | POLLOUT;
 	if (h->link->only_events)
 		*ret_events = h->link->only_events;
 	return h->link->wait_fd;
@@ -442,7 +446,8 @@ int handover_cancel(struct handover *h, struct vfmig_error *err)
 
 void handover_ended(struct handover *h)
 {
+	struct vfmig_error ignored;
 	bool source = h->side == HANDOVER_SOURCE;
 	if (h->state == HANDOVER_NONE || h->state == HANDOVER_STOPPED)
-		(void)record(h, source ? HANDOVER_RUNS_ON : HANDOVER_ABANDONED, NULL);
+		(void)record_undone(h, source ? HANDOVER_RUNS_ON : HANDOVER_ABANDONED, &ignored);
 }

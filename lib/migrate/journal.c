@@ -2,6 +2,7 @@
 /* journal.c: a session's states on disk, one line of JSON each. */
 #include "migrate/journal.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,7 +107,9 @@ static int append(struct journal *j, struct json_object *o, struct vfmig_error *
 	const char *text = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN, &length);
 	char *line = text ? malloc(length + 1) : NULL;
 	int r = -ENOMEM;
-	if (line) {
+	if (line && j->doubtful && ftruncate(j->fd, j->length) < 0)
+		r = -errno;
+	else if (line) {
 		memcpy(line, text, length);
 		line[length] = '\n';
 		r = write_line(j->fd, j->length, line, length + 1);
@@ -185,6 +188,10 @@ int journal_create(const char *dir, const char *session, enum handover_side side
 		   const struct participants *participants, struct journal **ret, struct vfmig_error *err)
 {
 	struct journal *j;
+	for (size_t i = 0; i < participants->count; i++)
+		if (strlen(participants->list[i].name) >= sizeof(((struct journal_device *)0)->uri))
+			return error_set(err, -ENAMETOOLONG, "journal: a device's URI of %zu bytes",
+					 strlen(participants->list[i].name));
 	int r = open_dir(dir, session, side, &j, err);
 	if (r < 0)
 		return r;
@@ -329,6 +336,7 @@ static int read_file(struct journal *j, struct journal_record *ret, struct vfmig
 		return error_errno(err, -errno, "journal %s", j->path);
 	if (!S_ISREG(st.st_mode) || st.st_size > JOURNAL_MAX)
 		return error_set(err, -EBADMSG, "journal %s: not a file of at most %u bytes", j->path, JOURNAL_MAX);
+	ret->written = st.st_mtim;
 	char *text = malloc((size_t)st.st_size + 1);
 	if (!text)
 		return error_errno(err, -ENOMEM, "journal %s", j->path);
@@ -339,6 +347,15 @@ static int read_file(struct journal *j, struct journal_record *ret, struct vfmig
 	if (r == -EBADMSG)
 		return error_set(err, r, "journal %s: not a journal of vfmig's, or damaged", j->path);
 	return r < 0 ? error_errno(err, r, "journal %s", j->path) : 0;
+}
+
+/* What is not a whole line. The time of the last whole one stays. */
+static int cut_tail(const struct journal *j)
+{
+	struct stat st;
+	if (fstat(j->fd, &st) < 0)
+		return -errno;
+	return st.st_size != j->length && ftruncate(j->fd, j->length) < 0 ? -errno : 0;
 }
 
 static int open_and_read(const char *dir, const char *session, enum handover_side side, bool own, struct journal **ret,
@@ -358,7 +375,8 @@ static int open_and_read(const char *dir, const char *session, enum handover_sid
 		r = error_set(err, -EBUSY, "journal %s: a program is at work on this session", j->path);
 	if (r == 0)
 		r = read_file(j, &record, err);
-	if (r == 0 && own && ftruncate(j->fd, j->length) < 0)
+	/* What was read may be in memory only still, and something is about to be done by it. */
+	if (r == 0 && own && (cut_tail(j) < 0 || fsync(j->fd) < 0 || fsync(j->dir_fd) < 0))
 		r = error_errno(err, -errno, "journal %s", j->path);
 	if (r < 0) {
 		journal_record_clear(&record);
@@ -385,4 +403,73 @@ int journal_read(const char *dir, const char *session, enum handover_side side, 
 	if (r == 0)
 		journal_close(j);
 	return r;
+}
+
+/* SESSION.SIDE; other files are somebody else's. */
+static bool parse_name(const char *name, char ret_session[SESSION_TEXT], enum handover_side *ret_side)
+{
+	int side;
+	snprintf(ret_session, SESSION_TEXT, "%.32s", name);
+	if (!session_is_valid(ret_session) || name[SESSION_TEXT - 1] != '.' ||
+	    !find_name(side_names, 2, name + SESSION_TEXT, &side))
+		return false;
+	*ret_side = (enum handover_side)side;
+	return true;
+}
+
+int journal_list(const char *dir, journal_list_fn *fn, void *opaque, struct vfmig_error *err)
+{
+	struct dirent **list;
+	int n = scandir(dir, &list, NULL, alphasort), r = 0;
+	if (n < 0)
+		return error_errno(err, -errno, "journal directory %s", dir);
+	for (int i = 0; i < n; i++) {
+		char session[SESSION_TEXT];
+		enum handover_side side;
+		if (r == 0 && parse_name(list[i]->d_name, session, &side))
+			r = fn(opaque, session, side);
+		free(list[i]);
+	}
+	free(list);
+	return r;
+}
+
+struct later {
+	const char *dir;
+	const struct journal_record *than;
+	struct vfmig_error *err;
+};
+
+static bool share_device(const struct journal_record *a, const struct journal_record *b)
+{
+	for (size_t i = 0; i < a->num_devices; i++)
+		for (size_t k = 0; k < b->num_devices; k++)
+			if (!strcmp(a->devices[i].uri, b->devices[k].uri))
+				return true;
+	return false;
+}
+
+static int check_later(void *opaque, const char *session, enum handover_side side)
+{
+	const struct later *l = opaque;
+	struct journal_record record;
+	if (!strcmp(session, l->than->session) || journal_read(l->dir, session, side, &record, NULL) < 0)
+		return 0;
+	bool later = share_device(&record, l->than) &&
+		     (record.written.tv_sec > l->than->written.tv_sec ||
+		      (record.written.tv_sec == l->than->written.tv_sec &&
+		       record.written.tv_nsec > l->than->written.tv_nsec));
+	journal_record_clear(&record);
+	if (!later)
+		return 0;
+	return error_set(l->err, -EPERM,
+			 "the device was in a later session, %s, and what it holds is that one's: nothing is left to "
+			 "be done in %s (its journal may be removed)",
+			 session, l->than->session);
+}
+
+int journal_check_last(const char *dir, const struct journal_record *record, struct vfmig_error *err)
+{
+	struct later l = { dir, record, err };
+	return journal_list(dir, check_later, &l, err);
 }

@@ -10,6 +10,8 @@
 #ifndef VFMIG_MIGRATE_JOURNAL_H
 #define VFMIG_MIGRATE_JOURNAL_H
 
+#include <time.h>
+
 #include "migrate/handlers.h"
 
 #define SESSION_TEXT 33 /* 32 hexadecimal digits and a NUL */
@@ -50,6 +52,7 @@ struct journal_record {
 	struct journal_device *devices;
 	size_t num_devices;
 	bool busy; /* a program is at work on the session */
+	struct timespec written; /* the last line */
 };
 void journal_record_clear(struct journal_record *record);
 
@@ -78,5 +81,12 @@ int journal_forget(struct journal *j, enum handover_state state, struct vfmig_er
 /* What a journal says, whoever works on it. -ENOENT. */
 int journal_read(const char *dir, const char *session, enum handover_side side, struct journal_record *ret,
 		 struct vfmig_error *err);
+
+/* All that are in dir, by their sessions, until fn gives something else than 0; what it gave, or -errno. */
+typedef int journal_list_fn(void *opaque, const char *session, enum handover_side side);
+int journal_list(const char *dir, journal_list_fn *fn, void *opaque, struct vfmig_error *err);
+
+/* -EPERM: a device of this session was in a later one, whose state it has now. */
+int journal_check_last(const char *dir, const struct journal_record *record, struct vfmig_error *err);
 
 #endif

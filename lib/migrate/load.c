@@ -61,8 +61,11 @@ void vfmig_load_free(struct vfmig_load *load)
 {
 	if (!load)
 		return;
+	struct vfmig_error ignored;
 	if (load->begun && load->stage < REPORT && !load->failed)
 		fail(load, -ECANCELED, NULL);
+	if (load->handover.state == HANDOVER_ABANDONED) /* the source may be waiting */
+		(void)handover_step(&load->handover, &ignored);
 	participants_clear(&load->participants);
 	reader_free(load->reader);
 	handover_clear(&load->handover);

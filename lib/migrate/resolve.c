@@ -37,18 +37,17 @@ static int reset_all(struct resolve *r, struct vfmig_error *err)
 	return 0;
 }
 
-/* Are all devices in this state? A device that was reset, or whose program was started again, runs. */
-static int all_are(struct resolve *r, enum vfmig_state state, bool *ret, struct vfmig_error *err)
+/* Which states are the devices in? One bit each. A device that was reset, or whose program was started again, runs. */
+static int ask_states(struct resolve *r, unsigned *ret, struct vfmig_error *err)
 {
-	bool all = !r->state_gone;
-	for (size_t i = 0; i < r->num_devices && all; i++) {
+	*ret = 0;
+	for (size_t i = 0; i < r->num_devices; i++) {
 		enum vfmig_state now;
 		int code = vfmig_device_state(r->devices[i], &now, err);
 		if (code < 0)
 			return code;
-		all = now == state;
+		*ret |= 1u << now;
 	}
-	*ret = all;
 	return 0;
 }
 
@@ -70,8 +69,11 @@ static int source_runs_on(struct resolve *r, struct vfmig_error *err)
 				 "the source's devices ended with the program that had them, and with them their "
 				 "state; if the destination is prepared: 'vfmig resolve %s destination' on both sides",
 				 r->session);
-	int code = r->state == HANDOVER_RUNS_ON ? 0 : enter(r, HANDOVER_RUNS_ON, err);
-	return code < 0 ? code : run_all(r, err);
+	unsigned states;
+	int code = ask_states(r, &states, err);
+	if (code == 0 && r->state != HANDOVER_RUNS_ON)
+		code = enter(r, HANDOVER_RUNS_ON, err);
+	return code < 0 || states == 1u << VFMIG_STATE_RUNNING ? code : run_all(r, err);
 }
 
 static int refuse(const struct resolve *r, const char *why, struct vfmig_error *err)
@@ -88,14 +90,15 @@ static int begin_source(struct resolve *r, enum resolve_decision decision, struc
 	case HANDOVER_RUNS_ON:
 		if (decision == RESOLVE_DESTINATION && r->state == HANDOVER_RUNS_ON)
 			return refuse(r, "the device runs here, so the destination must not", err);
+		/* Not done: the destination may turn out to have lost it. */
 		if (decision == RESOLVE_DESTINATION)
-			return enter(r, HANDOVER_DONE, err);
+			return enter(r, HANDOVER_DECIDED, err);
 		code = source_runs_on(r, err);
 		return code < 0 ? code : decision == RESOLVE_MEET;
 	case HANDOVER_DECIDED:
 		if (decision == RESOLVE_SOURCE)
 			return refuse(r, "the destination may run the device", err);
-		return decision == RESOLVE_DESTINATION ? enter(r, HANDOVER_DONE, err) : 1;
+		return decision == RESOLVE_MEET;
 	default:
 		return decision == RESOLVE_SOURCE ? refuse(r, "the destination runs the device", err) : 0;
 	}
@@ -103,9 +106,10 @@ static int begin_source(struct resolve *r, enum resolve_decision decision, struc
 
 /* ------------------------------------------------------------ destination */
 
-static int abandon(struct resolve *r, bool reset, struct vfmig_error *err)
+/* Only a device that holds nothing of the session lets the source run. */
+static int abandon(struct resolve *r, struct vfmig_error *err)
 {
-	int code = reset ? reset_all(r, err) : 0;
+	int code = reset_all(r, err);
 	if (code == 0)
 		code = journal_forget(r->journal, HANDOVER_ABANDONED, err);
 	if (code == 0)
@@ -116,49 +120,59 @@ static int abandon(struct resolve *r, bool reset, struct vfmig_error *err)
 /* Committed: it starts, if it has not been started. */
 static int start_committed(struct resolve *r, struct vfmig_error *err)
 {
-	bool running = false, held = false;
-	int code = all_are(r, VFMIG_STATE_RUNNING, &running, err);
-	if (code == 0 && !running)
-		code = all_are(r, VFMIG_STATE_STOP, &held, err);
-	if (code == 0 && r->state_gone)
+	const unsigned startable = 1u << VFMIG_STATE_STOP | 1u << VFMIG_STATE_RUNNING_P2P | 1u << VFMIG_STATE_RUNNING;
+	unsigned states;
+	int code = ask_states(r, &states, err);
+	if (code < 0)
+		return code;
+	if (r->state_gone || (states & ~startable))
 		return error_set(err, -ENODATA,
-				 "the destination was committed, and its devices ended with the program that had "
-				 "them: whether they ran cannot be known, and their state is lost");
-	if (code == 0 && !running)
+				 "the destination was committed, and its devices do not hold the state any more: "
+				 "whether they ran cannot be known");
+	if (states == 1u << VFMIG_STATE_RUNNING)
+		log_line(r->log, VFMIG_LOG_WARNING,
+			 "the device runs already: as it was started, unless its own program was started anew since, "
+			 "which nobody can tell");
+	else
 		code = run_all(r, err);
 	return code < 0 ? code : enter(r, HANDOVER_RUNNING, err);
 }
 
 static int begin_prepared(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
 {
-	bool held = false;
-	int code = all_are(r, VFMIG_STATE_STOP, &held, err);
+	unsigned states;
+	int code = ask_states(r, &states, err);
+	bool held = !r->state_gone && states == 1u << VFMIG_STATE_STOP;
 	if (code < 0)
 		return code;
-	if (decision == RESOLVE_SOURCE)
-		return abandon(r, held, err);
 	if (held && decision == RESOLVE_MEET)
 		return 1;
-	if (held) {
+	if (held && decision == RESOLVE_DESTINATION) {
 		code = enter(r, HANDOVER_COMMITTED, err);
 		return code < 0 ? code : start_committed(r, err);
 	}
-	code = abandon(r, false, err);
+	/* What is not stopped was reset, or started by somebody: neither may go on beside the source. */
+	code = abandon(r, err);
 	if (code == 0 && decision == RESOLVE_DESTINATION)
 		return error_set(err, -ENODATA,
 				 "the device does not hold what was loaded any more: it was reset or started since; "
 				 "the state can only be at the source");
-	return code < 0 ? code : 1;
+	return code < 0 ? code : decision == RESOLVE_MEET;
 }
 
 static int begin_destination(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
 {
+	unsigned states;
 	int code;
 	switch (r->state) {
 	case HANDOVER_LOADING:
 		if (decision == RESOLVE_DESTINATION)
 			return refuse(r, "what it holds is not whole", err);
-		return abandon(r, true, err);
+		code = ask_states(r, &states, err);
+		if (code < 0)
+			return code;
+		/* What runs was reset, or is somebody's: it has nothing of a state that was not whole. */
+		return states & ~(1u << VFMIG_STATE_RUNNING) ? abandon(r, err) : enter(r, HANDOVER_ABANDONED, err);
 	case HANDOVER_PREPARED:
 		return begin_prepared(r, decision, err);
 	case HANDOVER_COMMITTED:
@@ -187,19 +201,25 @@ int resolve_begin(struct resolve *r, enum resolve_decision decision, struct vfmi
 static int do_step(struct resolve *r, int step, struct vfmig_error *err)
 {
 	struct handover *h = &r->handover;
+	struct vfmig_error trouble;
 	int code = 0;
-	if (step == HANDOVER_STEP_START) {
+	if (r->side == HANDOVER_SOURCE && r->state_gone)
+		return error_set(err, -ENODATA,
+				 "the destination has lost the state, and the source's ended with the program that had "
+				 "it");
+	if (r->side == HANDOVER_SOURCE)
+		return run_all(r, err);
+	if (step == HANDOVER_STEP_START)
 		code = run_all(r, err);
-		if (code == 0)
-			handover_running(h);
-	} else if (step == HANDOVER_STEP_TAKE_BACK && r->side == HANDOVER_SOURCE) {
-		code = run_all(r, err);
+	if (step == HANDOVER_STEP_START && code == 0) {
+		handover_running(h);
+		return 0;
 	}
-	if (code < 0 && r->side == HANDOVER_SOURCE)
-		return code;
-	if (code < 0 || (step == HANDOVER_STEP_TAKE_BACK && r->side == HANDOVER_DESTINATION))
-		handover_taken_back(h, reset_all(r, err) == 0);
-	return 0;
+	if (code < 0 && err)
+		log_line(r->log, VFMIG_LOG_WARNING, "%s", err->message);
+	code = reset_all(r, &trouble);
+	handover_taken_back(h, code == 0);
+	return code < 0 ? error_set(err, code, "%s", trouble.message) : 0;
 }
 
 int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error *err)

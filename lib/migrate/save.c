@@ -89,13 +89,18 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 	return 0;
 }
 
+static int cancel(struct vfmig_save *s, struct vfmig_error *err);
+
 void vfmig_save_free(struct vfmig_save *save)
 {
 	if (!save)
 		return;
 	struct vfmig_error ignored;
-	if (save->stage != DONE && !save->failed && save->writer && !may_run_there(save))
-		participants_undo(&save->participants, &ignored);
+	if (save->stage != DONE && !save->failed && save->writer && !save->taken_back && !may_run_there(save)) {
+		(void)cancel(save, &ignored);
+		if (!save->taken_back)
+			(void)save_take_back(save, &ignored);
+	}
 	participants_cleanup(&save->participants);
 	participants_clear(&save->participants);
 	description_clear(&save->description);
@@ -231,7 +236,7 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		*err = (struct vfmig_error) { 0 };
 	int r = 0;
 	s->pausing = false;
-	if (atomic_load(&s->cancelled))
+	if (atomic_load(&s->cancelled) && s->handover.state != HANDOVER_DONE)
 		r = cancel(s, err);
 	/* A refusal ends a save at once, not when the link has filled up or never again takes anything. */
 	if (r == 0 && s->return_path_open && s->stage != CONFIRM && (r = save_listen(s, err)) == -EAGAIN)

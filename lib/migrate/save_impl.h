@@ -32,7 +32,6 @@ struct vfmig_save {
 	struct log log;
 	struct participants participants;
 	struct description description;
-	struct return_path return_path;
 	bool return_path_open;
 	struct handover handover; /* decides, once the other side is known to be vfmig */
 	bool taken_back;	  /* the devices were, and the other side is being told */

@@ -83,8 +83,8 @@ int save_greet(struct vfmig_save *s, struct vfmig_error *err)
 		if (r < 0)
 			return r;
 	} else if (s->opts.journal) {
-		log_line(&s->log, VFMIG_LOG_WARNING, "%s: the other side is QEMU, not vfmig: no journal is kept",
-			 s->link->name);
+		log_line(&s->log, VFMIG_LOG_WARNING,
+			 "%s: the other side is QEMU, or an older vfmig: no journal is kept", s->link->name);
 	}
 	enter(s, SETUP);
 	return 0;
@@ -273,7 +273,8 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 		uint16_t type;
 		uint32_t value;
 		/* A side that floods this one with messages gets its turn again at the next step. */
-		int r = n < RETURN_MESSAGES ? return_path_read(&s->return_path, s->link, &type, &value, err) : -EAGAIN;
+		struct return_path *path = &s->handover.from_destination;
+		int r = n < RETURN_MESSAGES ? return_path_read(path, s->link, &type, &value, err) : -EAGAIN;
 		if (r == -ECONNABORTED)
 			s->refused = true;
 		if (r < 0)

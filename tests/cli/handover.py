@@ -179,9 +179,39 @@ def a_person_decides_when_the_other_host_is_gone(scratch):
         for side in "source", "destination":
             run_ok("resolve", session, "destination", "--journal", move.dirs[side])
         move.ends_at("destination")
-        equal((move.status("source")["state"], move.status("destination")["state"]), ("done", "running"))
+        equal((move.status("source")["state"], move.status("destination")["state"]), ("decided", "running"))
         for side in "source", "destination":
             run_fails("resolve", session, "source", "--journal", move.dirs[side])
+        move.ends_at("destination")
+
+
+@test
+def a_person_decides_for_a_destination_that_has_lost_it(scratch):
+    """It can be taken back when the hosts meet after all."""
+    with moving(scratch, Trigger("preparing", 7), kill("source"), SOON) as move:
+        finish(move.load)
+        run_ok("recover", move.b, "--discard")
+        run_ok("resolve", move.session(), "destination", "--journal", move.dirs["source"])
+        contains(run_fails("resolve", move.session(), "destination", "--journal", move.dirs["destination"]).err,
+                 "does not hold")
+        equal(state_of(move.a), "stopped")
+        equal([r.code for r in move.resolve_both()], [0, 0])
+        move.ends_at("source")
+
+
+@test
+def an_older_session_of_the_same_device_is_over(scratch):
+    with moving(scratch, Trigger("preparing", 7), kill("source"), SOON) as move:
+        finish(move.load)
+        old = move.session()
+        equal([r.code for r in move.resolve_both()], [0, 0])
+        load = start("load", move.b, "-i", "unix:%s/m" % scratch, "--json", "--journal", move.dirs["destination"])
+        read_event(load, event="listening")
+        run_ok("save", move.a, "-o", "unix:%s/m" % scratch, "--journal", move.dirs["source"])
+        equal(finish(load).code, 0)
+        for side in "source", "destination":
+            for decision in [], ["source"], ["destination"]:
+                contains(run_fails("resolve", old, *decision, "--journal", move.dirs[side]).err, "a later session")
         move.ends_at("destination")
 
 
