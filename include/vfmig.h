@@ -171,6 +171,8 @@ struct vfmig_link_options {
 	 * with the port that the kernel chose where 0 was asked for. May be NULL. */
 	void (*listening)(void *opaque, const char *where);
 	void *listening_opaque;
+	/* Loading: so many may come after the first (multifd_channels): the link goes on listening. */
+	uint32_t further_connections;
 };
 
 /*
@@ -329,6 +331,10 @@ struct vfmig_save_options {
 	/* Called by a step then, the device being at work still. NULL: give up. */
 	vfmig_precopy_timeout_fn *precopy_timeout;
 	void *precopy_timeout_opaque;
+	/* What v2 devices give once they are stopped goes over so many further connections (QEMU's
+	 * multifd-channels; at most 64), which vfmig_save_new makes as vfmig_link_open does. 0: by the link alone. */
+	uint32_t multifd_channels;
+	uint8_t multifd_uuid[16]; /* what the channels name: the machine's (QEMU -uuid) or zeros */
 };
 
 struct vfmig_save;
@@ -376,6 +382,11 @@ struct vfmig_load_options {
 	bool no_verify_first; /* a file: do not read it once for checking before the device is touched */
 	vfmig_log_fn *log;
 	void *log_opaque;
+	/* Devices' state may come by so many further connections (QEMU's multifd-channels; at most 64): the link
+	 * has to be one that takes them (vfmig_link_options.further_connections). 0: by the link alone. */
+	uint32_t multifd_channels;
+	uint8_t multifd_uuid[16]; /* what the channels must name: the machine's (QEMU -uuid) or zeros */
+	uint64_t max_queued;	  /* bytes of packets that came before their turn; 0: 64 MiB */
 };
 
 struct vfmig_load;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_load.c: vfmig load URI -i LINK. */
+#include <string.h>
+
 #include "command.h"
 #include "owner.h"
 #include "switch_command.h"
@@ -14,7 +16,7 @@ struct load_arguments {
 
 enum {
 	OPT_REQUIRE_DIGEST = 512, OPT_NO_START, OPT_NO_VERIFY_FIRST, OPT_SPLIT_TRANSACTIONS, OPT_EXEC, OPT_GIVE,
-	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND,
+	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_MAX_QUEUED,
 };
 
 static const struct argp_option options[] = {
@@ -29,6 +31,8 @@ static const struct argp_option options[] = {
 	{ "split-transactions", OPT_SPLIT_TRANSACTIONS, NULL, 0,
 	  "Write a transaction that is larger than the device's data section in pieces, as QEMU 7.2 does against the "
 	  "interface's rules", 0 },
+	{ "max-queued", OPT_MAX_QUEUED, "BYTES", 0,
+	  "With --multifd: keep at most so many bytes that came before their turn (64M)", 0 },
 	{ "exec", OPT_EXEC, "COMMAND", 0,
 	  "Once the kernel device is loaded, become COMMAND (by sh -c), which has its fd: $VFMIG_DEVICE_FD is the "
 	  "number",
@@ -82,6 +86,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_SPLIT_TRANSACTIONS:
 		a->transfer.device_options.split_transactions = true;
+		return 0;
+	case OPT_MAX_QUEUED:
+		if (!open_parse_size(arg, &a->options.max_queued) || !a->options.max_queued)
+			argp_error(state, "--max-queued %s: expected bytes, 64M say", arg);
 		return 0;
 	case OPT_EXEC:
 		set_owner(state, &a->owner, OWNER_EXEC, arg);
@@ -138,6 +146,8 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 		r = owner_check(&a->owner, t->devices, t->num_uris, err);
 	if (r < 0)
 		return r;
+	a->options.multifd_channels = t->multifd_channels;
+	memcpy(a->options.multifd_uuid, t->uuid, sizeof(t->uuid));
 	r = vfmig_load_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;

@@ -180,6 +180,8 @@ static int save(struct save_arguments *a, struct vfmig_status *ret_status, struc
 	int r = transfer_open(t, err);
 	if (r < 0)
 		return r;
+	a->options.multifd_channels = t->multifd_channels;
+	memcpy(a->options.multifd_uuid, t->uuid, sizeof(t->uuid));
 	r = vfmig_save_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;

@@ -15,8 +15,9 @@
 
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
+#define MULTIFD_MAX 64
 
-enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS };
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_MULTIFD, OPT_UUID };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -27,6 +28,10 @@ static const struct argp_option options[] = {
 	{ "dma", OPT_DMA, "FILE@IOVA[:SIZE]", 0,
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
+	{ "multifd", OPT_MULTIFD, "N", 0,
+	  "Move the devices' state over N further connections, 1 to 64, as QEMU does with its capability multifd "
+	  "(unix:, tcp:)", 0 },
+	{ "uuid", OPT_UUID, "UUID", 0, "The machine's UUID, which the further connections name (zeros)", 0 },
 	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
 	{ "events", OPT_EVENTS, "fd:N", 0, "Print the same to file descriptor N, beside the text", 0 },
 	{ "quiet", 'q', NULL, 0, "No progress and no summary", 0 },
@@ -71,6 +76,29 @@ static FILE *open_events(struct argp_state *state, const char *text)
 	return file;
 }
 
+static uint32_t parse_channels(struct argp_state *state, const char *text)
+{
+	char *end;
+	errno = 0;
+	unsigned long value = strtoul(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || !value || value > MULTIFD_MAX)
+		argp_error(state, "--multifd: '%s' is not a number from 1 to %d", text, MULTIFD_MAX);
+	return (uint32_t)value;
+}
+
+/* 32 hexadecimal digits, with dashes where they stand in a UUID. */
+static void parse_uuid(struct argp_state *state, const char *text, uint8_t uuid[16])
+{
+	int n = 0;
+	if (strlen(text) != 36 ||
+	    sscanf(text,
+		   "%2hhx%2hhx%2hhx%2hhx-%2hhx%2hhx-%2hhx%2hhx-%2hhx%2hhx-%2hhx%2hhx%2hhx%2hhx%2hhx%2hhx%n", &uuid[0],
+		   &uuid[1], &uuid[2], &uuid[3], &uuid[4], &uuid[5], &uuid[6], &uuid[7], &uuid[8], &uuid[9],
+		   &uuid[10], &uuid[11], &uuid[12], &uuid[13], &uuid[14], &uuid[15], &n) != 16 ||
+	    n != 36)
+		argp_error(state, "--uuid: '%s' is no UUID (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx)", text);
+}
+
 static void check_arguments(struct argp_state *state, const struct transfer *t)
 {
 	if (t->json && t->events)
@@ -108,6 +136,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_EVENTS:
 		t->events = open_events(state, arg);
+		return 0;
+	case OPT_MULTIFD:
+		t->multifd_channels = parse_channels(state, arg);
+		return 0;
+	case OPT_UUID:
+		parse_uuid(state, arg, t->uuid);
 		return 0;
 	case 'q':
 		t->quiet = true;
@@ -164,6 +198,7 @@ int transfer_open(struct transfer *t, struct vfmig_error *err)
 		.timeout_ms = t->timeout_ms,
 		.listening = output_listening,
 		.listening_opaque = &t->output,
+		.further_connections = t->multifd_channels,
 	};
 	bool is_save = t->direction == VFMIG_SAVE;
 	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,

@@ -22,6 +22,8 @@ struct transfer {
 	uint32_t timeout_ms; /* 0: not given */
 	struct vfmig_device_options device_options;
 	bool json, quiet;
+	uint32_t multifd_channels; /* 0: one connection */
+	uint8_t uuid[16];
 	FILE *events; /* NULL: none */
 	/* open */
 	struct vfmig_device *devices[TRANSFER_MAX];

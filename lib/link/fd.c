@@ -142,6 +142,13 @@ void fd_link_done(struct fd_link *f)
 	if (f->fd >= 0)
 		close(f->fd);
 	f->fd = -1;
+	if (f->listener >= 0)
+		close(f->listener);
+	f->listener = -1;
+	if (f->path)
+		unlink(f->path);
+	free(f->path);
+	f->path = NULL;
 }
 
 static int init_socket(struct fd_link *f, struct vfmig_error *err)
@@ -208,7 +215,7 @@ int fd_link_init(struct fd_link *f, int fd, bool own, enum vfmig_direction direc
 		 struct vfmig_error *err)
 {
 	f->base.ops = ops;
-	f->base.file_fd = -1;
+	f->base.file_fd = f->base.listen_fd = f->listener = -1;
 	f->fd = fd;
 	struct stat st;
 	int r = check_direction(fd, direction, err);
@@ -239,6 +246,30 @@ fail:
 	return r;
 }
 
+void fd_link_listen(struct vfmig_link *l, int listener, char *path)
+{
+	struct fd_link *f = (struct fd_link *)l;
+	f->listener = l->listen_fd = listener;
+	f->path = path;
+}
+
+static int fd_link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err)
+{
+	struct fd_link *f = (struct fd_link *)l;
+	if (f->can_repeat)
+		return vfmig_link_open(l->name, VFMIG_SAVE, NULL, ret, err);
+	if (f->listener < 0)
+		return error_set(err, -EOPNOTSUPP, "%s: has one connection; several need unix: or tcp:", l->name);
+	if (!ready(f->listener, POLLIN))
+		return -EAGAIN;
+	int fd = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+		return -EAGAIN;
+	if (fd < 0)
+		return error_errno(err, -errno, "%s: accept", l->name);
+	return fd_link_new(fd, true, l->name, VFMIG_LOAD, ret, err);
+}
+
 static void fd_link_close(struct vfmig_link *l)
 {
 	fd_link_done((struct fd_link *)l);
@@ -250,6 +281,7 @@ static const struct link_ops fd_ops = {
 	.writev = fd_link_writev,
 	.read = fd_link_read,
 	.finish = fd_link_finish,
+	.another = fd_link_another,
 	.close = fd_link_close,
 };
 
@@ -271,6 +303,14 @@ int fd_link_new(int fd, bool own, const char *name, enum vfmig_direction directi
 	return 0;
 }
 
+int fd_link_connected(int fd, struct vfmig_link **ret, struct vfmig_error *err)
+{
+	int r = fd_link_new(fd, true, "", VFMIG_SAVE, ret, err);
+	if (r == 0)
+		((struct fd_link *)*ret)->can_repeat = true;
+	return r;
+}
+
 int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struct vfmig_link **ret,
 		 struct vfmig_error *err)
 {
@@ -278,7 +318,7 @@ int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struc
 }
 
 /* A listening socket, as systemd hands over: takes the next connection in its place. */
-static int take_connection(int fd, const struct vfmig_link_options *opts, struct vfmig_error *err)
+static int take_connection(int fd, const struct vfmig_link_options *opts, int *ret_listener, struct vfmig_error *err)
 {
 	int listens = 0;
 	socklen_t length = sizeof(listens);
@@ -287,7 +327,10 @@ static int take_connection(int fd, const struct vfmig_link_options *opts, struct
 	char where[16];
 	snprintf(where, sizeof(where), "fd:%d", fd);
 	int r = socket_accept(fd, where, opts, err);
-	close(fd);
+	if (r >= 0 && opts->further_connections)
+		*ret_listener = fd;
+	else
+		close(fd);
 	return r;
 }
 
@@ -299,8 +342,14 @@ int fd_link_open(const char *rest, enum vfmig_direction direction,
 	long fd = strtol(rest, &end, 10);
 	if (errno || *end || rest[0] < '0' || rest[0] > '9' || fd > INT_MAX)
 		return error_set(err, -EINVAL, "'%s' is not the number of an fd", rest);
-	int r = take_connection((int)fd, opts, err);
-	return r < 0 ? r : fd_link_new(r, false, "", direction, ret, err);
+	int listener = -1, r = take_connection((int)fd, opts, &listener, err);
+	if (r >= 0)
+		r = fd_link_new(r, false, "", direction, ret, err);
+	if (r == 0)
+		fd_link_listen(*ret, listener, NULL);
+	else if (listener >= 0)
+		close(listener);
+	return r;
 }
 
 int stdio_link_open(const char *rest, enum vfmig_direction direction,

@@ -89,6 +89,13 @@ ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmi
 	return n;
 }
 
+int link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err)
+{
+	if (!l->ops->another)
+		return error_set(err, -EOPNOTSUPP, "%s: has one connection; several need unix: or tcp:", l->name);
+	return l->ops->another(l, ret, err);
+}
+
 int link_finish(struct vfmig_link *l, struct vfmig_error *err)
 {
 	int r = l->ops->finish(l, err);

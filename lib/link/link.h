@@ -29,6 +29,9 @@ struct link_ops {
 	/* Saving only: everything has been written and is right. Makes it last:
 	 * flush, fsync, rename into place, wait for the command. May block. */
 	int (*finish)(struct vfmig_link *l, struct vfmig_error *err);
+	/* Optional, one more connection of the same kind. Saving: connects, which may block as opening does. Loading:
+	 * takes the next one that has come; -EAGAIN: there is none, and `listen_fd` is what to poll for. */
+	int (*another)(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
 	/* Without finish before it, a save leaves nothing behind. */
 	void (*close)(struct vfmig_link *l);
 };
@@ -37,6 +40,7 @@ struct vfmig_link {
 	const struct link_ops *ops;
 	char name[256]; /* for messages: the URI */
 	int wait_fd;	/* to poll; -1: never has to be waited for (a file) */
+	int listen_fd;	/* with ops->another, while further connections may come; else not looked at */
 	bool two_way;	/* has a return path */
 	/* When the save has failed: certainly nobody has taken the stream and runs by it. */
 	bool taken_by_nobody;
@@ -49,6 +53,9 @@ struct vfmig_link {
 ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err);
 ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
 int link_finish(struct vfmig_link *l, struct vfmig_error *err);
+
+/* -EOPNOTSUPP: a link of this kind has one connection. */
+int link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
 
 /* Takes fd, which any kind of file may be; for tests and handed-over sockets. */
 int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struct vfmig_link **ret,

@@ -65,14 +65,14 @@ static int tcp_connect(const struct addrinfo *list, uint32_t timeout_ms, struct 
 	}
 }
 
-static int tcp_listen(const struct addrinfo *list, struct vfmig_error *err)
+static int tcp_listen(const struct addrinfo *list, uint32_t further, struct vfmig_error *err)
 {
 	int code = -EADDRNOTAVAIL;
 	for (const struct addrinfo *a = list; a; a = a->ai_next) {
 		int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		int on = 1;
 		if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) &&
-		    !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, 1))
+		    !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, (int)further + 1))
 			return fd;
 		code = -errno;
 		if (fd >= 0)
@@ -94,28 +94,38 @@ static void name_listener(int fd, char *name, size_t size)
 	snprintf(name, size, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
 }
 
-static int tcp_accept(const struct addrinfo *list, const struct vfmig_link_options *opts, char *name, size_t size,
+static int tcp_accept(const struct addrinfo *list, const struct vfmig_link_options *opts, struct vfmig_link **ret,
 		      struct vfmig_error *err)
 {
-	int listener = tcp_listen(list, err);
+	char name[256] = "";
+	int listener = tcp_listen(list, opts->further_connections, err);
 	if (listener < 0)
 		return listener;
-	name_listener(listener, name, size);
-	int fd = socket_accept(listener, name, opts, err);
-	close(listener);
-	return fd;
+	name_listener(listener, name, sizeof(name));
+	int r = socket_accept(listener, name, opts, err);
+	if (r >= 0)
+		r = fd_link_new(r, true, name, VFMIG_LOAD, ret, err);
+	if (r == 0 && opts->further_connections)
+		fd_link_listen(*ret, listener, NULL);
+	else
+		close(listener);
+	return r;
 }
 
 int tcp_link_open(const char *rest, enum vfmig_direction direction,
 		  const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	struct addrinfo *list;
-	char name[256] = "";
 	int r = resolve(rest, direction, &list, err);
 	if (r < 0)
 		return r;
-	r = direction == VFMIG_SAVE ? tcp_connect(list, opts->timeout_ms, err) :
-				      tcp_accept(list, opts, name, sizeof(name), err);
+	if (direction == VFMIG_LOAD) {
+		r = tcp_accept(list, opts, ret, err);
+	} else {
+		r = tcp_connect(list, opts->timeout_ms, err);
+		if (r >= 0)
+			r = fd_link_connected(r, ret, err);
+	}
 	freeaddrinfo(list);
-	return r < 0 ? r : fd_link_new(r, true, name, direction, ret, err);
+	return r;
 }

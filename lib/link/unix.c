@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* unix.c: unix:PATH. Saving connects, loading listens and takes one connection. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -61,28 +62,40 @@ static int remove_stale(const struct sockaddr_un *address, struct vfmig_error *e
 	return unlink(address->sun_path) < 0 ? error_errno(err, -errno, "remove the stale socket") : 0;
 }
 
-static int unix_accept(const struct sockaddr_un *address, const struct vfmig_link_options *opts,
-		       struct vfmig_error *err)
+/* The socket's name goes with the first connection, or with the link if there may be more. */
+static int unix_take(int listener, const char *path, const struct vfmig_link_options *opts, struct vfmig_link **ret,
+		     struct vfmig_error *err)
 {
-	char where[sizeof(address->sun_path) + 8];
+	char where[sizeof(((struct sockaddr_un *)0)->sun_path) + 8], *copy = NULL;
+	snprintf(where, sizeof(where), "unix:%s", path);
+	int r = listen(listener, (int)opts->further_connections + 1) < 0 ? error_errno(err, -errno, "listen") :
+									   socket_accept(listener, where, opts, err);
+	if (r >= 0)
+		r = fd_link_new(r, true, "", VFMIG_LOAD, ret, err);
+	if (r == 0 && opts->further_connections && (copy = strdup(path))) {
+		fd_link_listen(*ret, listener, copy);
+		return 0;
+	}
+	unlink(path);
+	close(listener);
+	return r;
+}
+
+static int unix_accept(const struct sockaddr_un *address, const struct vfmig_link_options *opts,
+		       struct vfmig_link **ret, struct vfmig_error *err)
+{
 	int r = remove_stale(address, err);
 	if (r < 0)
 		return r;
-	snprintf(where, sizeof(where), "unix:%s", address->sun_path);
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (listener < 0)
 		return error_errno(err, -errno, "socket");
 	if (bind(listener, (const struct sockaddr *)address, sizeof(*address)) < 0) {
 		r = error_errno(err, -errno, "bind");
-	} else {
-		if (listen(listener, 1) < 0)
-			r = error_errno(err, -errno, "listen");
-		else
-			r = socket_accept(listener, where, opts, err);
-		unlink(address->sun_path);
+		close(listener);
+		return r;
 	}
-	close(listener);
-	return r;
+	return unix_take(listener, address->sun_path, opts, ret, err);
 }
 
 int unix_link_open(const char *rest, enum vfmig_direction direction,
@@ -92,7 +105,8 @@ int unix_link_open(const char *rest, enum vfmig_direction direction,
 	int r = make_address(rest, &address, err);
 	if (r < 0)
 		return r;
-	r = direction == VFMIG_SAVE ? unix_connect(&address, opts->timeout_ms, err) :
-				      unix_accept(&address, opts, err);
-	return r < 0 ? r : fd_link_new(r, true, "", direction, ret, err);
+	if (direction == VFMIG_LOAD)
+		return unix_accept(&address, opts, ret, err);
+	r = unix_connect(&address, opts->timeout_ms, err);
+	return r < 0 ? r : fd_link_connected(r, ret, err);
 }

@@ -10,6 +10,8 @@
 #include "migrate/converge.h"
 #include "stream/description.h"
 
+struct outlets;
+
 struct log {
 	vfmig_log_fn *fn;
 	void *opaque;
@@ -29,8 +31,13 @@ struct participant {
 
 	/* Only VFIO devices have these. */
 	const struct protocol *protocol;
+	/* Save: what is left after the stop goes over these, by packets that name the participant's id. */
+	void (*set_outlets)(void *opaque, struct outlets *outlets, const char *id);
 	void (*describe)(void *opaque, struct description_device *ret);
 	int (*verify)(void *opaque, const struct description_device *d, struct vfmig_error *err);
+	/* Load, state that came by channels: the next packet's bytes, behind which there is room for one more. */
+	int (*take_packet)(void *opaque, bool config, uint8_t *data, size_t length, struct vfmig_error *err);
+	bool (*has_all)(const void *opaque); /* load: to its config record, however it came */
 	int (*settle)(void *opaque, struct vfmig_error *err); /* save: out of stop-and-copy, all data being read */
 	void (*undo_prepare)(void *opaque); /* to a P2P state, if there is one and it will run again */
 	void (*free)(void *opaque);

@@ -39,6 +39,11 @@ int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opt
 	l->link = link;
 	l->cancel_fd = -1;
 	int r = options_read(&l->opts, sizeof(l->opts), opts, "load options", err);
+	if (r == 0 && l->opts.multifd_channels > CHANNELS_MAX)
+		r = error_set(err, -EINVAL, "%u channels, at most %u are possible", l->opts.multifd_channels,
+			      CHANNELS_MAX);
+	if (r == 0 && l->opts.multifd_channels && !link->ops->another)
+		r = error_set(err, -EINVAL, "%s: has one connection; several need unix: or tcp:", link->name);
 	if (r == 0 && (l->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
 	if (r < 0) {
@@ -61,6 +66,7 @@ void vfmig_load_free(struct vfmig_load *load)
 		fail(load, -ECANCELED, NULL);
 	participants_clear(&load->participants);
 	reader_free(load->reader);
+	channels_free(load->channels);
 	if (load->cancel_fd >= 0)
 		close(load->cancel_fd);
 	free(load);
@@ -120,7 +126,9 @@ static int begin(struct vfmig_load *l, struct vfmig_error *err)
 	for (size_t i = 0; i < l->participants.count && r == 0; i++)
 		if (!l->participants.list[i].ops.load_state)
 			r = load_begin_taker(&l->participants.list[i], err);
-	return r < 0 ? r : open_reader(l, err);
+	if (r < 0)
+		return r;
+	return l->opts.multifd_channels ? load_open_channels(l, err) : open_reader(l, err);
 }
 
 static int verify_one(struct vfmig_load *l, struct participant *p, struct vfmig_error *err)
@@ -161,7 +169,9 @@ static int do_check(struct vfmig_load *l, struct vfmig_error *err)
 
 static int do_read(struct vfmig_load *l, struct vfmig_error *err)
 {
-	int r = l->in_body ? load_take_body(l, err) : load_take_record(l, err);
+	int r = l->channels ? load_take_any(l, err) :
+		l->in_body  ? load_take_body(l, err) :
+			      load_take_record(l, err);
 	if (r <= 0)
 		return r;
 	l->status.digest_verified = reader_verified(l->reader);
@@ -258,7 +268,7 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 	} else
 		r = l->stage == REPORT ? do_report(l) : do_start(l, err);
 	if (l->reader)
-		l->status.total_bytes = reader_offset(l->reader);
+		l->status.total_bytes = reader_offset(l->reader) + (l->channels ? channels_bytes(l->channels) : 0);
 	if (r == -EAGAIN)
 		return VFMIG_STEP_WAIT;
 	if (r < 0)
@@ -269,6 +279,10 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 int vfmig_load_wait(struct vfmig_load *load, short *ret_events)
 {
 	*ret_events = load->wait_events;
+	if (load->channels && load->stage == READ) {
+		*ret_events = POLLIN;
+		return channels_wait(load->channels, load->stream_ended ? load->wait_events & ~POLLIN : load->wait_events);
+	}
 	return load->link->wait_fd;
 }
 

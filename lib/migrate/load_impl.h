@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "migrate/channels.h"
 #include "migrate/handlers.h"
 #include "migrate/return_path.h"
 #include "stream/reader.h"
@@ -14,6 +15,8 @@ enum load_stage { CHECK, READ, COMPLETE, START_PREPARE, START, REPORT, DONE };
 struct vfmig_load {
 	struct vfmig_link *link;
 	struct reader *reader;
+	struct channels *channels; /* NULL: one connection */
+	bool stream_ended;	   /* with channels: only they are waited for */
 	struct vfmig_load_options opts;
 	struct log log;
 	struct participants participants;
@@ -42,6 +45,9 @@ struct vfmig_load {
 int load_begin_taker(struct participant *p, struct vfmig_error *err);
 /* Takes the next record; 1: the stream has ended well. -EAGAIN, -errno. */
 int load_take_record(struct vfmig_load *l, struct vfmig_error *err);
+/* With several connections: some more of whatever has come; as load_take_record. */
+int load_open_channels(struct vfmig_load *l, struct vfmig_error *err);
+int load_take_any(struct vfmig_load *l, struct vfmig_error *err);
 /* Some more of the body that the reader stands at. */
 int load_take_body(struct vfmig_load *l, struct vfmig_error *err);
 

@@ -141,6 +141,8 @@ static int take_command(struct vfmig_load *l, const struct reader_record *record
 			return 0;
 		return return_path_put(&l->return_path, WIRE_RETURN_PONG, get_be32(record->payload), err);
 	case WIRE_COMMAND_SWITCHOVER_START:
+		if (l->channels)
+			channels_let_state_in(l->channels);
 		return 0;
 	default:
 		return error_set(err, -EBADMSG, "offset 0x%llx: command %u is not known; expected one of %u, %u, %u",

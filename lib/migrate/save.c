@@ -14,10 +14,12 @@
  *   DECIDE        after each round: converge.c tells whether to go on
  *   STOP_PREPARE  all participants   } from here on the downtime runs;
  *   STOP          all participants   } devices at the same time (together.c)
- *   COMPLETE      each participant: END section (save_live_complete_precopy)
+ *   COMPLETE      each participant: END section (save_live_complete_precopy); with
+ *                 several connections a v2 device's data goes over the channels,
+ *                 and command 11 stands before it
  *   SETTLE        all devices: out of stop-and-copy
  *   STATE         each participant: FULL section (save_state)
- *   FINISH        EOF, description, seal
+ *   FINISH        once the channels are empty: EOF, description, seal
  *   CONFIRM       one-way link: made to last; two-way: wait for SHUT
  *
  * Until the first byte of FINISH is offered to the link the other side cannot
@@ -60,6 +62,11 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 			      sizeof(s->machine) - 1);
 	if (r == 0)
 		r = writer_new(link, &s->writer, err);
+	if (r == 0 && s->opts.multifd_channels > OUTLETS_MAX)
+		r = error_set(err, -EINVAL, "%u channels, at most %u are possible", s->opts.multifd_channels,
+			      OUTLETS_MAX);
+	if (r == 0 && s->opts.multifd_channels)
+		r = outlets_open(link, s->opts.multifd_channels, s->opts.multifd_uuid, &s->outlets, err);
 	if (r == 0 && (s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
 	if (r == 0 && s->opts.max_bandwidth &&
@@ -92,6 +99,7 @@ void vfmig_save_free(struct vfmig_save *save)
 	participants_clear(&save->participants);
 	description_clear(&save->description);
 	writer_free(save->writer);
+	outlets_free(save->outlets);
 	if (save->cancel_fd >= 0)
 		close(save->cancel_fd);
 	if (save->pause_fd >= 0)
@@ -149,12 +157,25 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 	return code;
 }
 
-/* Sends what is queued. When the link broke, the other side may have said why before it went. */
+/* The channels: -EAGAIN while the stage has to wait for them. */
+static int pump(struct vfmig_save *s, struct vfmig_error *err)
+{
+	bool waits = s->stage >= COMPLETE && s->stage <= FINISH;
+	int r = s->outlets ? outlets_pump(s->outlets, s->stage == FINISH, err) : 0;
+	return r == -EAGAIN && !waits ? 0 : r;
+}
+
+/* Sends what is queued. When a connection broke, the other side may have said why before it went. */
 static int flush(struct vfmig_save *s, struct vfmig_error *err)
 {
 	struct vfmig_error other;
-	s->wait_events = s->return_path_open ? POLLOUT | POLLIN : POLLOUT;
+	short answers = s->return_path_open ? POLLIN : 0;
 	int r = writer_flush(s->writer, err);
+	s->wait_events = (r == -EAGAIN || !s->outlets ? POLLOUT : 0) | answers;
+	if (r == 0 || r == -EAGAIN) {
+		int channels = pump(s, err);
+		r = channels < 0 ? channels : r;
+	}
 	if (r == 0 || r == -EAGAIN)
 		return r;
 	if (s->return_path_open && save_listen(s, &other) == -ECONNABORTED) {
@@ -200,7 +221,7 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		r = pause_sending(s, err);
 	if (r == 0)
 		r = s->stage == CONFIRM ? save_confirm(s, err) : error_not_again(save_work(s, err));
-	s->status.total_bytes = writer_offset(s->writer);
+	s->status.total_bytes = save_bytes(s);
 	if (r == -EAGAIN)
 		return VFMIG_STEP_WAIT;
 	if (r < 0)
@@ -211,6 +232,10 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 int vfmig_save_wait(struct vfmig_save *save, short *ret_events)
 {
 	*ret_events = save->pausing ? POLLIN : save->wait_events;
+	if (save->outlets && !save->pausing && save->stage != CONFIRM) {
+		*ret_events = POLLIN;
+		return outlets_wait(save->outlets, save->wait_events);
+	}
 	return save->pausing ? save->pause_fd : save->link->wait_fd;
 }
 

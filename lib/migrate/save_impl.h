@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "migrate/handlers.h"
+#include "migrate/outlets.h"
 #include "migrate/return_path.h"
 #include "stream/writer.h"
 
@@ -27,6 +28,7 @@ enum save_stage {
 struct vfmig_save {
 	struct vfmig_link *link;
 	struct vfmig_writer *writer;
+	struct outlets *outlets; /* NULL: one connection */
 	struct vfmig_save_options opts;
 	char machine[256];
 	struct log log;
@@ -64,6 +66,8 @@ struct vfmig_save {
 int save_work(struct vfmig_save *s, struct vfmig_error *err);
 /* CONFIRM, which waits for the link: 0 when the stage has changed, -EAGAIN, -errno. */
 int save_confirm(struct vfmig_save *s, struct vfmig_error *err);
+/* Put so far, on all connections. */
+uint64_t save_bytes(const struct vfmig_save *s);
 /* The return path may speak at any time; 1: it said SHUT, loaded; -EAGAIN; -errno. */
 int save_listen(struct vfmig_save *s, struct vfmig_error *err);
 

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -45,6 +46,25 @@ static int run_section(struct vfmig_save *s, char kind, section_fn *fn, struct v
 	return r;
 }
 
+uint64_t save_bytes(const struct vfmig_save *s)
+{
+	return writer_offset(s->writer) + (s->outlets ? outlets_bytes(s->outlets) : 0);
+}
+
+/* Transactions of a v1 device can be larger than a packet, and no QEMU with channels has such a device. */
+static void set_outlets(struct vfmig_save *s)
+{
+	for (size_t i = 0; i < s->participants.count; i++) {
+		struct participant *p = &s->participants.list[i];
+		if (p->protocol && strcmp(p->protocol->ops->name, "v2") == 0)
+			p->set_outlets(p->opaque, s->outlets, p->id);
+		else if (p->protocol)
+			log_line(&s->log, VFMIG_LOG_INFO,
+				 "%s: speaks %s, so its state does not go over the channels", p->name,
+				 p->protocol->ops->name);
+	}
+}
+
 static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 {
 	int r = participants_check_p2p(&s->participants, err);
@@ -53,6 +73,8 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 	s->description.devices = calloc(s->participants.count + 1, sizeof(*s->description.devices));
 	if (!s->description.devices)
 		return error_errno(err, -ENOMEM, "description");
+	if (s->outlets)
+		set_outlets(s);
 	s->started_ns = clock_now_ns();
 	writer_header(s->writer, s->machine);
 	if (s->return_path_open) {
@@ -74,7 +96,7 @@ static int do_setup(struct vfmig_save *s, struct vfmig_error *err)
 		r = run_section(s, 'S', p->ops.save_setup, err);
 	if (r < 0 || r == VFMIG_SECTION_MORE)
 		return r;
-	s->status.setup_bytes = writer_offset(s->writer);
+	s->status.setup_bytes = save_bytes(s);
 	if (++s->at < s->participants.count)
 		return 0;
 	enter(s, s->opts.no_precopy ? STOP_PREPARE : ITERATE);
@@ -181,13 +203,16 @@ static int do_stop(struct vfmig_save *s, enum together_phase phase, enum save_st
 {
 	if (s->stage == STOP_PREPARE) {
 		s->stopped_ns = clock_now_ns();
-		s->status.precopy_bytes = writer_offset(s->writer) - s->status.setup_bytes;
+		s->status.precopy_bytes = save_bytes(s) - s->status.setup_bytes;
 		s->status.phase = VFMIG_PHASE_STOP_COPY;
 	}
 	int r = participants_together(&s->participants, phase, err);
-	if (r == 0)
-		enter(s, next);
-	return r;
+	if (r < 0)
+		return r;
+	if (next == COMPLETE && s->outlets)
+		writer_command(s->writer, WIRE_COMMAND_SWITCHOVER_START, NULL, 0);
+	enter(s, next);
+	return 0;
 }
 
 static int do_last_sections(struct vfmig_save *s, struct vfmig_error *err)
@@ -220,7 +245,7 @@ static int do_finish(struct vfmig_save *s, struct vfmig_error *err)
 	int r = writer_finish(s->writer, d, err);
 	if (r < 0)
 		return r;
-	s->status.stop_copy_bytes = writer_offset(s->writer) - s->status.setup_bytes - s->status.precopy_bytes;
+	s->status.stop_copy_bytes = save_bytes(s) - s->status.setup_bytes - s->status.precopy_bytes;
 	s->status.phase = VFMIG_PHASE_COMPLETING;
 	enter(s, CONFIRM);
 	return 0;

@@ -109,14 +109,28 @@ def free_address():
         return "tcp:127.0.0.1:%d" % s.getsockname()[1]
 
 
-def live_from_qemu(scratch, version, link, return_path):
+def use(process, channels, *capabilities):
+    """Turns a QEMU's migration capabilities on, with multifd if there are channels."""
+    names = [*capabilities, *(["multifd"] if channels else [])]
+    process.do("migrate-set-capabilities", capabilities=[{"capability": n, "state": True} for n in names])
+    if channels:
+        process.do("migrate-set-parameters", **{"multifd-channels": channels})
+
+
+def by_channels(channels):
+    """vfmig's options, and the device's."""
+    return (["--multifd", str(channels)], ",x-migration-multifd-transfer=on") if channels else ([], "")
+
+
+def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities):
     """A QEMU at work moves straight into a waiting vfmig."""
-    source = Qemu(scratch, version, ["sim:" + sim(version)])
-    source.do("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": return_path}])
+    load_options, device_options = by_channels(channels)
+    source = Qemu(scratch, version, ["sim:" + sim(version)], options=device_options)
+    use(source, channels, *(["return-path"] if return_path else []), *capabilities)
     source.do("cont")
     source.work(100)
     with tap.device(scratch, "b", *options(version)) as b:
-        load = tap.start("load", b, "-i", link, "--json")
+        load = tap.start("load", b, "-i", link, "--json", *load_options)
         source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
         result = tap.finish(load)
         tap.equal(result.code, 0)
@@ -125,13 +139,15 @@ def live_from_qemu(scratch, version, link, return_path):
     source.quit()
 
 
-def live_to_qemu(scratch, version, link):
+def live_to_qemu(scratch, version, link, channels=0, *more, capabilities=()):
     version.need()
+    save_options, device_options = by_channels(channels)
     with tap.device(scratch, "a", *options(version, "start")) as a, \
             tap.device(scratch, "b", *options(version)) as b:
-        destination = Qemu(scratch, version, [b], incoming=True)
+        destination = Qemu(scratch, version, [b], incoming=True, options=device_options)
+        use(destination, channels, *capabilities)
         destination.do("migrate-incoming", uri=link)
-        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID)
+        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID, *save_options, *more)
         destination.migrated()
         destination.do("cont")
         destination.quit()
@@ -171,6 +187,36 @@ def vfmig_moves_live_to_qemu_10_0(scratch):
 @test
 def vfmig_moves_live_to_qemu_10_0_over_tcp(scratch):
     live_to_qemu(scratch, V10, free_address())
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_2_channels(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 2)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_4_channels_over_tcp(scratch):
+    live_from_qemu(scratch, V10, "tcp:127.0.0.1:0", True, 4)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_2_channels_without_a_return_path(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, False, 2)
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_2_channels(scratch):
+    live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 2)
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_4_channels_over_tcp(scratch):
+    live_to_qemu(scratch, V10, free_address(), 4)
+
+
+@test
+def vfmig_moves_all_of_a_state_to_qemu_10_0_by_4_channels(scratch):
+    live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 4, "--no-precopy")
 
 
 def two(version):
