@@ -207,6 +207,7 @@ struct vfmig_pending {
 	uint64_t stop_copy_bytes; /* can only be sent when stopped */
 	bool stop_copy_unknown;	  /* there is more of the latter, nobody knows how much */
 	uint64_t stop_ns;	  /* what stopping it takes, as far as it has shown; 0: unknown */
+	uint64_t initial_bytes;	  /* of precopy_bytes: the other side should have these before the stop */
 };
 
 enum vfmig_handler_result {
@@ -335,6 +336,9 @@ struct vfmig_save_options {
 	 * multifd-channels; at most 64), which vfmig_save_new makes as vfmig_link_open does. 0: by the link alone. */
 	uint32_t multifd_channels;
 	uint8_t multifd_uuid[16]; /* what the channels name: the machine's (QEMU -uuid) or zeros */
+	/* QEMU's capability switchover-ack: nothing is stopped before the other side has said by the return path
+	 * that the devices' initial bytes are loaded. Within precopy_timeout_ns as everything in pre-copy. */
+	bool switchover_ack;
 };
 
 struct vfmig_save;
@@ -387,6 +391,9 @@ struct vfmig_load_options {
 	uint32_t multifd_channels;
 	uint8_t multifd_uuid[16]; /* what the channels must name: the machine's (QEMU -uuid) or zeros */
 	uint64_t max_queued;	  /* bytes of packets that came before their turn; 0: 64 MiB */
+	/* The source has the capability switchover-ack: it is told at once where no device here has pre-copy. (That
+	 * the initial bytes of the others are loaded is always told to a source that asks for it.) */
+	bool switchover_ack;
 };
 
 struct vfmig_load;

@@ -16,7 +16,7 @@ struct load_arguments {
 
 enum {
 	OPT_REQUIRE_DIGEST = 512, OPT_NO_START, OPT_NO_VERIFY_FIRST, OPT_SPLIT_TRANSACTIONS, OPT_EXEC, OPT_GIVE,
-	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_MAX_QUEUED,
+	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_MAX_QUEUED, OPT_SWITCHOVER_ACK,
 };
 
 static const struct argp_option options[] = {
@@ -33,6 +33,8 @@ static const struct argp_option options[] = {
 	  "interface's rules", 0 },
 	{ "max-queued", OPT_MAX_QUEUED, "BYTES", 0,
 	  "With --multifd: keep at most so many bytes that came before their turn (64M)", 0 },
+	{ "switchover-ack", OPT_SWITCHOVER_ACK, NULL, 0,
+	  "The source has QEMU's capability switchover-ack: let it go on at once if no device here has pre-copy", 0 },
 	{ "exec", OPT_EXEC, "COMMAND", 0,
 	  "Once the kernel device is loaded, become COMMAND (by sh -c), which has its fd: $VFMIG_DEVICE_FD is the "
 	  "number",
@@ -86,6 +88,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_SPLIT_TRANSACTIONS:
 		a->transfer.device_options.split_transactions = true;
+		return 0;
+	case OPT_SWITCHOVER_ACK:
+		a->options.switchover_ack = true;
 		return 0;
 	case OPT_MAX_QUEUED:
 		if (!open_parse_size(arg, &a->options.max_queued) || !a->options.max_queued)

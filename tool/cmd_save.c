@@ -29,7 +29,8 @@ enum {
 	OPT_STOP_COMMAND,
 	OPT_RESUME_COMMAND,
 	OPT_NO_PRECOPY,
-	OPT_NO_RETURN_PATH
+	OPT_NO_RETURN_PATH,
+	OPT_SWITCHOVER_ACK
 };
 
 static const struct argp_option options[] = {
@@ -52,6 +53,8 @@ static const struct argp_option options[] = {
 	{ "no-precopy", OPT_NO_PRECOPY, NULL, 0, "Stop the device first, then save everything", 0 },
 	{ "no-return-path", OPT_NO_RETURN_PATH, NULL, 0,
 	  "unix:, tcp:, fd: to something that only stores the stream: do not wait for \"loaded\"", 0 },
+	{ "switchover-ack", OPT_SWITCHOVER_ACK, NULL, 0,
+	  "Stop nothing before the other side has the devices' initial bytes and says so (QEMU 8.1's capability)", 0 },
 	{ 0 },
 };
 
@@ -143,6 +146,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_NO_PRECOPY:
 		a->options.no_precopy = true;
+		return 0;
+	case OPT_SWITCHOVER_ACK:
+		a->options.switchover_ack = true;
 		return 0;
 	case OPT_NO_RETURN_PATH:
 		a->options.no_return_path = true;

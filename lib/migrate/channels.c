@@ -186,7 +186,7 @@ static int check_init(struct channels *c, struct connection *n, struct vfmig_err
 	if (r < 0)
 		return failed(n, r, err);
 	if (memcmp(init.uuid, c->opts.uuid, sizeof(init.uuid)) != 0)
-		r = error_set(err, -EBADMSG, "channel %u belongs to a machine with another uuid than was expected (--uuid)",
+		r = error_set(err, -EBADMSG, "channel %u names another machine's uuid than was expected (--uuid)",
 			      init.channel);
 	else if (init.channel >= c->opts.count)
 		r = error_set(err, -EBADMSG, "channel %u, expected one below %u: both sides need the same number",

@@ -59,6 +59,8 @@ uint64_t converge_downtime_ns(const struct converge *c, const struct converge_pe
 
 enum converge_verdict converge_decide(const struct converge *c, uint64_t now_ns, const struct converge_pending *p)
 {
+	if (p->ack_missing)
+		return now_ns >= c->deadline_ns ? CONVERGE_TIMED_OUT : CONVERGE_GO_ON;
 	if (p->nothing_to_send)
 		return CONVERGE_SWITCH;
 	/* Rounds make only the bytes less, and the transitions are a guess: theirs is half of the limit at most. */

@@ -12,6 +12,17 @@
 
 struct outlets;
 
+/* Devices that do pre-copy, and those of them whose initial bytes have been sent and announced. */
+struct initial_sent {
+	unsigned int devices, announced;
+};
+
+enum initial_loaded {
+	INITIAL_NONE, /* the device does no pre-copy */
+	INITIAL_AWAITED,
+	INITIAL_LOADED,
+};
+
 struct log {
 	vfmig_log_fn *fn;
 	void *opaque;
@@ -33,6 +44,9 @@ struct participant {
 	const struct protocol *protocol;
 	/* Save: what is left after the stop goes over these, by packets that name the participant's id. */
 	void (*set_outlets)(void *opaque, struct outlets *outlets, const char *id);
+	/* Save: announce initial bytes that have been sent, and count. */
+	void (*set_initial)(void *opaque, struct initial_sent *initial);
+	enum initial_loaded (*initial_loaded)(const void *opaque); /* load */
 	void (*describe)(void *opaque, struct description_device *ret);
 	int (*verify)(void *opaque, const struct description_device *d, struct vfmig_error *err);
 	/* Load, state that came by channels: the next packet's bytes, behind which there is room for one more. */

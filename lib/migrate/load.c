@@ -281,7 +281,7 @@ int vfmig_load_wait(struct vfmig_load *load, short *ret_events)
 	*ret_events = load->wait_events;
 	if (load->channels && load->stage == READ) {
 		*ret_events = POLLIN;
-		return channels_wait(load->channels, load->stream_ended ? load->wait_events & ~POLLIN : load->wait_events);
+		return channels_wait(load->channels, load->wait_events & (load->stream_ended ? ~POLLIN : ~0));
 	}
 	return load->link->wait_fd;
 }

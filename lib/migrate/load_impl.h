@@ -22,6 +22,7 @@ struct vfmig_load {
 	struct participants participants;
 	struct return_path return_path;
 	bool return_path_open;
+	bool acked; /* the source was told that the initial bytes are loaded */
 
 	enum load_stage stage;
 	size_t at;

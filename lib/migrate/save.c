@@ -34,6 +34,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/options.h"
 #include "migrate/save_impl.h"
@@ -69,7 +70,9 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 		r = outlets_open(link, s->opts.multifd_channels, s->opts.multifd_uuid, &s->outlets, err);
 	if (r == 0 && (s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
-	if (r == 0 && s->opts.max_bandwidth &&
+	if (r == 0 && s->opts.switchover_ack && (!link->two_way || s->opts.no_return_path))
+		r = error_set(err, -EINVAL, "%s: switchover ack needs a return path, so unix: or tcp:", link->name);
+	if (r == 0 && (s->opts.max_bandwidth || s->opts.switchover_ack) &&
 	    (s->pause_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "timerfd");
 	if (r < 0) {
@@ -186,11 +189,14 @@ static int flush(struct vfmig_save *s, struct vfmig_error *err)
 	return r;
 }
 
-/* Keeps pre-copy to max_bandwidth: -EAGAIN while it has to pause. */
+/* Keeps pre-copy to max_bandwidth, and from sending nothing over and over: -EAGAIN while it has to pause. */
 static int pause_sending(struct vfmig_save *s, struct vfmig_error *err)
 {
 	bool precopy = s->stage == ITERATE || s->stage == DECIDE;
-	uint64_t ns = precopy ? converge_pause_ns(&s->converge, clock_now_ns(), writer_offset(s->writer)) : 0;
+	uint64_t now_ns = clock_now_ns();
+	uint64_t ns = precopy ? converge_pause_ns(&s->converge, now_ns, writer_offset(s->writer)) : 0;
+	if (precopy && s->ack_pause_ns > now_ns)
+		ns = max_u64(ns, s->ack_pause_ns - now_ns);
 	s->pausing = ns > 0;
 	if (!ns)
 		return 0;

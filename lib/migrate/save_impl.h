@@ -48,6 +48,9 @@ struct vfmig_save {
 	uint32_t sections;	/* section ids that were given */
 	struct converge converge;
 	struct converge_pending pending;
+	struct initial_sent initial;
+	bool acked;	       /* the other side has the initial bytes */
+	uint64_t ack_pause_ns; /* until then nothing is sent: there is nothing, and the ack is missing */
 	int pause_fd; /* timerfd: while sending pauses for max_bandwidth; -1: never */
 	bool pausing;
 	uint64_t finish_offset; /* in the stream, of what only FINISH puts; 0: not there yet */

@@ -11,6 +11,7 @@
 #include "migrate/together.h"
 
 #define RETURN_MESSAGES 16u /* read in one step */
+#define ACK_PAUSE_NS (2 * NS_PER_MS) /* between two looks for the switchover ack, with nothing to send */
 #define PING_VALUE 1u	    /* as QEMU's first ping */
 
 static void enter(struct vfmig_save *s, enum save_stage stage)
@@ -75,6 +76,9 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 		return error_errno(err, -ENOMEM, "description");
 	if (s->outlets)
 		set_outlets(s);
+	for (size_t i = 0; s->opts.switchover_ack && i < s->participants.count; i++)
+		if (s->participants.list[i].set_initial)
+			s->participants.list[i].set_initial(s->participants.list[i].opaque, &s->initial);
 	s->started_ns = clock_now_ns();
 	writer_header(s->writer, s->machine);
 	if (s->return_path_open) {
@@ -128,6 +132,7 @@ static int do_iterate(struct vfmig_save *s, struct vfmig_error *err)
 static int sum_pending(struct vfmig_save *s, bool exact, struct vfmig_error *err)
 {
 	s->pending = (struct converge_pending) { .exact = exact, .nothing_to_send = s->round_done };
+	s->pending.ack_missing = s->initial.devices && !s->acked;
 	int r = participants_pending(&s->participants, exact, &s->pending, err);
 	if (r < 0)
 		return r;
@@ -156,6 +161,12 @@ static int timed_out(struct vfmig_save *s, enum save_stage *ret_next, struct vfm
 	vfmig_save_status(s, &status);
 	if (s->opts.precopy_timeout)
 		action = s->opts.precopy_timeout(s->opts.precopy_timeout_opaque, &status);
+	if (action == VFMIG_TIMEOUT_GIVE_UP && s->pending.ack_missing)
+		return error_set(err, -ETIME,
+				 "the other side has not acknowledged in %llu ms that it has the devices' initial bytes "
+				 "(announced for %u of %u)",
+				 (unsigned long long)(s->opts.precopy_timeout_ns / NS_PER_MS), s->initial.announced,
+				 s->initial.devices);
 	if (action == VFMIG_TIMEOUT_GIVE_UP)
 		return error_set(err, -ETIME,
 				 "pre-copy did not converge in %llu ms: %llu bytes are pending at %llu bytes/s, a "
@@ -188,6 +199,8 @@ static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 		next = STOP_PREPARE;
 		break;
 	case CONVERGE_GO_ON:
+		if (s->pending.ack_missing && s->round_done)
+			s->ack_pause_ns = now_ns + ACK_PAUSE_NS;
 		break;
 	}
 	if (r < 0)
@@ -265,6 +278,7 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 			    err, -ECONNRESET,
 			    "%s: the other side closed the connection before it said that the state is loaded",
 			    s->link->name);
+		s->acked |= type == WIRE_RETURN_SWITCHOVER_ACK;
 		if (type != WIRE_RETURN_SHUT)
 			continue;
 		if (value == 0 && s->stage == CONFIRM)

@@ -33,6 +33,7 @@ struct vfio_load {
 	struct vfio_parser parser;
 	struct config_record record;
 	bool has_config, has_end;
+	bool has_initial; /* ... and the source says so */
 	bool by_channels; /* packets have come: nothing more by the stream itself */
 	uint64_t data_bytes, data_packets;
 	XXH3_state_t *digest;
@@ -53,7 +54,7 @@ static void forget(struct vfio_load *l)
 {
 	l->parser = (struct vfio_parser) { 0 };
 	l->record.length = 0;
-	l->has_config = l->has_end = l->by_channels = false;
+	l->has_config = l->has_end = l->has_initial = l->by_channels = false;
 	l->data_bytes = l->data_packets = 0;
 	XXH3_128bits_reset(l->digest);
 }
@@ -122,8 +123,10 @@ static int take_event(struct vfio_load *l, const struct vfmig_section *section, 
 		return l->checking ? 0 : l->protocol->ops->write_end(l->protocol, err);
 	case VFIO_EVENT_CONFIG:
 		return take_config(l, event, err);
-	case VFIO_EVENT_SETUP:
 	case VFIO_EVENT_INIT_DATA_SENT:
+		l->has_initial = true;
+		return 0;
+	case VFIO_EVENT_SETUP:
 	case VFIO_EVENT_END:
 		return 0;
 	}
@@ -218,6 +221,12 @@ static int take_packet(void *opaque, bool config, uint8_t *data, size_t length, 
 			r = l->protocol->ops->write_end(l->protocol, err);
 	}
 	return r < 0 ? named(l, r, config ? "loading config space" : "loading stop-and-copy data", err) : 0;
+}
+
+static enum initial_loaded initial_loaded(const void *opaque)
+{
+	const struct vfio_load *l = opaque;
+	return l->has_initial ? INITIAL_LOADED : l->protocol->has_precopy ? INITIAL_AWAITED : INITIAL_NONE;
 }
 
 static bool has_all(const void *opaque)
@@ -374,6 +383,7 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	added->verify = verify;
 	added->take_packet = take_packet;
 	added->has_all = has_all;
+	added->initial_loaded = initial_loaded;
 	added->free = vfio_load_free;
 	return 0;
 }

@@ -34,6 +34,8 @@ struct vfio_save {
 	bool in_chunk; /* a transaction is being put */
 	uint64_t transition_ns; /* the longest that it has shown */
 
+	struct initial_sent *initial_sent; /* NULL: nobody asks for the announcement */
+	bool announced;
 	struct outlets *outlets; /* where the last data and the config record go; NULL: into the stream */
 	const char *id;
 	uint32_t index; /* of the next packet */
@@ -55,6 +57,11 @@ static int set_state(struct vfio_save *s, enum vfmig_state state, struct vfmig_e
 	int r = s->protocol->ops->set_state(s->protocol, state, err);
 	s->transition_ns = max_u64(s->transition_ns, clock_now_ns() - began_ns);
 	return r;
+}
+
+static bool in_precopy(const struct vfio_save *s)
+{
+	return s->protocol->state == VFMIG_STATE_PRE_COPY || s->protocol->state == VFMIG_STATE_PRE_COPY_P2P;
 }
 
 /* Running to pre-copy. A device that is stopped already is saved as it stands. */
@@ -82,14 +89,11 @@ static int save_setup(void *opaque, struct vfmig_writer *w, struct vfmig_error *
 			 vfmig_device_name(s->device));
 	if (r < 0)
 		return named(s, r, "setup", err);
+	if (s->initial_sent && in_precopy(s))
+		s->initial_sent->devices++;
 	vfmig_put_be64(w, WIRE_VFIO_SETUP_STATE);
 	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
 	return VFMIG_SECTION_DONE;
-}
-
-static bool in_precopy(const struct vfio_save *s)
-{
-	return s->protocol->state == VFMIG_STATE_PRE_COPY || s->protocol->state == VFMIG_STATE_PRE_COPY_P2P;
 }
 
 static int save_live_pending(void *opaque, bool exact, struct vfmig_pending *ret, struct vfmig_error *err)
@@ -133,6 +137,25 @@ static int put_piece(struct vfio_save *s, struct vfmig_writer *w, struct vfmig_e
 	return 0;
 }
 
+/* The end of a PART: once the initial bytes are out, this is said in the end's place. */
+static int end_part(struct vfio_save *s, struct vfmig_writer *w, int result, struct vfmig_error *err)
+{
+	bool announce = s->initial_sent && !s->announced && in_precopy(s);
+	if (announce) {
+		struct vfmig_pending pending;
+		int r = s->protocol->ops->pending(s->protocol, false, &pending, err);
+		if (r < 0)
+			return named(s, r, "pre-copy", err);
+		announce = pending.initial_bytes == 0;
+	}
+	if (announce) {
+		s->announced = true;
+		s->initial_sent->announced++;
+	}
+	vfmig_put_be64(w, announce ? WIRE_VFIO_INIT_DATA_SENT : WIRE_VFIO_END_OF_STATE);
+	return result;
+}
+
 /* One transaction, or with nothing to give (v1: a packet of size 0 and) "done". */
 static int save_live_iterate(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
 {
@@ -145,17 +168,13 @@ static int save_live_iterate(void *opaque, struct vfmig_writer *w, struct vfmig_
 			vfmig_put_be64(w, WIRE_VFIO_DATA_STATE);
 			vfmig_put_be64(w, 0);
 		}
-		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
-		return VFMIG_ALL_DONE;
+		return end_part(s, w, VFMIG_ALL_DONE, err);
 	}
 	if (r == 0)
 		r = put_piece(s, w, err);
 	if (r < 0)
 		return named(s, r, "pre-copy", err);
-	if (s->in_chunk)
-		return VFMIG_SECTION_MORE;
-	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
-	return VFMIG_SECTION_DONE;
+	return s->in_chunk ? VFMIG_SECTION_MORE : end_part(s, w, VFMIG_SECTION_DONE, err);
 }
 
 /* To the P2P state where there is one: from here on no device starts DMA to another. */
@@ -346,6 +365,12 @@ static void set_outlets(void *opaque, struct outlets *outlets, const char *id)
 	s->id = id;
 }
 
+static void set_initial(void *opaque, struct initial_sent *initial)
+{
+	struct vfio_save *s = opaque;
+	s->initial_sent = initial;
+}
+
 static void vfio_save_free(void *opaque)
 {
 	struct vfio_save *s = opaque;
@@ -390,6 +415,7 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 	added->name = vfmig_device_name(device);
 	added->protocol = device->protocol;
 	added->set_outlets = set_outlets;
+	added->set_initial = set_initial;
 	added->describe = describe;
 	added->settle = settle;
 	added->undo_prepare = undo_prepare;

@@ -106,6 +106,7 @@ static int check_index(const struct window *w, const struct multifd_packet *head
 int window_announce(struct window *w, struct packet_pool *pool, const struct multifd_packet *head, struct packet **ret,
 		    struct vfmig_error *err)
 {
+	struct packet *packet;
 	int r = check_index(w, head, err);
 	if (r < 0)
 		return r;
@@ -116,9 +117,9 @@ int window_announce(struct window *w, struct packet_pool *pool, const struct mul
 				 head->length, pool->held, w->next, pool->limit);
 	if (!w->slots && !(w->slots = calloc(WINDOW_PACKETS, sizeof(*w->slots))))
 		return error_errno(err, -ENOMEM, "window");
-	struct packet *packet = packet_get(pool, (size_t)head->length);
+	packet = packet_get(pool, (size_t)head->length);
 	if (!packet)
-		return error_errno(err, -ENOMEM, "packet of %" PRIu64 " bytes", head->length);
+		return error_errno(err, -ENOMEM, "%" PRIu64 " bytes", head->length);
 	packet->index = head->index;
 	packet->config = head->config;
 	w->slots[head->index % WINDOW_PACKETS] = packet;

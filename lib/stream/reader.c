@@ -106,7 +106,7 @@ static int header(struct reader *r, struct reader_record *ret, struct vfmig_erro
 	uint32_t magic = get_be32(reader_bytes(r)), version = get_be32(reader_bytes(r) + 4);
 	if (magic == WIRE_MULTIFD_MAGIC)
 		return reader_broken(r, 0, err,
-				     "a channel of a migration with several connections: how many must be said (--multifd)");
+				     "a channel of a migration by several connections: say how many (--multifd)");
 	if (magic != WIRE_MAGIC)
 		return reader_broken(r, 0, err,
 				     "not a migration stream: it begins with 0x%08" PRIx32 ", expected 0x%08x (QEVM)",

@@ -13,6 +13,7 @@ SIZE = "size=1M,section=64K,rate=2000"
 LOG = (0x2000000, 64)  # its ring of entries, in the guest's memory
 LOG_AREA = 4096
 ID = "0000:00:01.0/vfio"
+INITIAL = {V7: [], V10: ["initial=512K"]}  # what a switch has to wait for, where it is told
 
 
 def sim(version, *more):
@@ -122,15 +123,15 @@ def by_channels(channels):
     return (["--multifd", str(channels)], ",x-migration-multifd-transfer=on") if channels else ([], "")
 
 
-def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities):
+def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities, load_options=(), device=()):
     """A QEMU at work moves straight into a waiting vfmig."""
-    load_options, device_options = by_channels(channels)
-    source = Qemu(scratch, version, ["sim:" + sim(version)], options=device_options)
+    more_options, device_options = by_channels(channels)
+    source = Qemu(scratch, version, ["sim:" + sim(version, *INITIAL[version])], options=device_options)
     use(source, channels, *(["return-path"] if return_path else []), *capabilities)
     source.do("cont")
     source.work(100)
-    with tap.device(scratch, "b", *options(version)) as b:
-        load = tap.start("load", b, "-i", link, "--json", *load_options)
+    with tap.device(scratch, "b", *options(version), *device) as b:
+        load = tap.start("load", b, "-i", link, "--json", *load_options, *more_options)
         source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
         result = tap.finish(load)
         tap.equal(result.code, 0)
@@ -217,6 +218,34 @@ def vfmig_moves_live_to_qemu_10_0_by_4_channels_over_tcp(scratch):
 @test
 def vfmig_moves_all_of_a_state_to_qemu_10_0_by_4_channels(scratch):
     live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 4, "--no-precopy")
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_that_acknowledges_the_switch(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 0, "switchover-ack")
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_2_channels_and_an_acknowledged_switch(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 2, "switchover-ack")
+
+
+@test
+def qemu_10_0_moves_live_to_a_vfmig_whose_device_has_no_pre_copy(scratch):
+    """It needs nothing before the switch, and only --switchover-ack tells that this has to be said."""
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 0, "switchover-ack",
+                   load_options=["--switchover-ack"], device=["--precopy", "no"])
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_that_acknowledges_the_switch(scratch):
+    live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 0, "--switchover-ack",
+                 capabilities=("return-path", "switchover-ack"))
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_2_channels_and_an_acknowledged_switch(scratch):
+    live_to_qemu(scratch, V10, free_address(), 2, "--switchover-ack", capabilities=("return-path", "switchover-ack"))
 
 
 def two(version):
