@@ -175,6 +175,7 @@ static int identify(struct channels *c, struct connection *n)
 		return drop(c, n, "it is a second migration stream");
 	unwatch(c, n);
 	n->state = MAIN;
+	c->bytes -= n->have; /* the reader counts them again */
 	c->main = n;
 	return 0;
 }
