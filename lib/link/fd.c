@@ -256,8 +256,9 @@ void fd_link_listen(struct vfmig_link *l, int listener, char *path)
 static int fd_link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	struct fd_link *f = (struct fd_link *)l;
+	struct vfmig_link_options opts = { .size = sizeof(opts), .timeout_ms = f->timeout_ms };
 	if (f->can_repeat)
-		return vfmig_link_open(l->name, VFMIG_SAVE, NULL, ret, err);
+		return vfmig_link_open(l->name, VFMIG_SAVE, &opts, ret, err);
 	if (f->listener < 0)
 		return error_set(err, -EOPNOTSUPP, "%s: has one connection; several need unix: or tcp:", l->name);
 	if (!ready(f->listener, POLLIN))
@@ -303,11 +304,13 @@ int fd_link_new(int fd, bool own, const char *name, enum vfmig_direction directi
 	return 0;
 }
 
-int fd_link_connected(int fd, struct vfmig_link **ret, struct vfmig_error *err)
+int fd_link_connected(int fd, uint32_t timeout_ms, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	int r = fd_link_new(fd, true, "", VFMIG_SAVE, ret, err);
-	if (r == 0)
+	if (r == 0) {
 		((struct fd_link *)*ret)->can_repeat = true;
+		((struct fd_link *)*ret)->timeout_ms = timeout_ms;
+	}
 	return r;
 }
 

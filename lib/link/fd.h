@@ -17,6 +17,7 @@ struct fd_link {
 	int listener;
 	char *path;
 	bool can_repeat;
+	uint32_t timeout_ms;
 };
 
 /*
@@ -42,6 +43,6 @@ int fd_link_new(int fd, bool own, const char *name, enum vfmig_direction directi
 		struct vfmig_error *err);
 
 /* One of a socket that was connected to (takes) by the link's URI, which can be done once more. */
-int fd_link_connected(int fd, struct vfmig_link **ret, struct vfmig_error *err);
+int fd_link_connected(int fd, uint32_t timeout_ms, struct vfmig_link **ret, struct vfmig_error *err);
 
 #endif

@@ -124,7 +124,7 @@ int tcp_link_open(const char *rest, enum vfmig_direction direction,
 	} else {
 		r = tcp_connect(list, opts->timeout_ms, err);
 		if (r >= 0)
-			r = fd_link_connected(r, ret, err);
+			r = fd_link_connected(r, opts->timeout_ms, ret, err);
 	}
 	freeaddrinfo(list);
 	return r;

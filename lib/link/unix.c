@@ -108,5 +108,5 @@ int unix_link_open(const char *rest, enum vfmig_direction direction,
 	if (direction == VFMIG_LOAD)
 		return unix_accept(&address, opts, ret, err);
 	r = unix_connect(&address, opts->timeout_ms, err);
-	return r < 0 ? r : fd_link_connected(r, ret, err);
+	return r < 0 ? r : fd_link_connected(r, opts->timeout_ms, ret, err);
 }

@@ -44,7 +44,8 @@ static int open_one(struct outlets *o, unsigned int channel, const uint8_t uuid[
 	memcpy(init.uuid, uuid, sizeof(init.uuid));
 	int r = link_another(o->main, &l->link, err);
 	if (r < 0)
-		return error_prefix(err, error_not_again(r), "channel %u", channel);
+		return error_prefix(err, error_not_again(r), "channel %u (does the other side expect channels?)",
+				    channel);
 	o->count++;
 	l->buffer = malloc(CAPACITY);
 	if (!l->buffer)

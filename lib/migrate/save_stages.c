@@ -163,8 +163,8 @@ static int timed_out(struct vfmig_save *s, enum save_stage *ret_next, struct vfm
 		action = s->opts.precopy_timeout(s->opts.precopy_timeout_opaque, &status);
 	if (action == VFMIG_TIMEOUT_GIVE_UP && s->pending.ack_missing)
 		return error_set(err, -ETIME,
-				 "the other side has not acknowledged in %llu ms that it has the devices' initial bytes "
-				 "(announced for %u of %u)",
+				 "the other side has not acknowledged in %llu ms that it has the devices' initial "
+				 "bytes (announced for %u of %u)",
 				 (unsigned long long)(s->opts.precopy_timeout_ns / NS_PER_MS), s->initial.announced,
 				 s->initial.devices);
 	if (action == VFMIG_TIMEOUT_GIVE_UP)

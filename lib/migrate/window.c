@@ -96,15 +96,16 @@ static int check_index(const struct window *w, const struct multifd_packet *head
 	if (head->config && w->has_config)
 		return error_set(err, -EBADMSG, "is a second config record, after packet %" PRIu32, w->last);
 	if (head->config && w->any && w->last > index)
-		return error_set(err, -EBADMSG,
-				 "is the config record, which must be the last, but packet %" PRIu32 " has come", w->last);
+		return error_set(err, -EBADMSG, "is the config record, which must be the last, but packet %" PRIu32
+				 " has come",
+				 w->last);
 	if (!head->config && index == UINT32_MAX)
 		return error_set(err, -EBADMSG, "has the last number there is, and is not the config record");
 	return 0;
 }
 
-int window_announce(struct window *w, struct packet_pool *pool, const struct multifd_packet *head, struct packet **ret,
-		    struct vfmig_error *err)
+int window_announce(struct window *w, struct packet_pool *pool, const struct multifd_packet *head,
+		    struct packet **ret, struct vfmig_error *err)
 {
 	struct packet *packet;
 	int r = check_index(w, head, err);

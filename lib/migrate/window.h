@@ -44,8 +44,8 @@ struct window {
 void window_clear(struct window *w, struct packet_pool *pool);
 
 /* *ret is the window's, to be filled. -EBADMSG: a packet that must not come; -ENOBUFS: beyond the limit. */
-int window_announce(struct window *w, struct packet_pool *pool, const struct multifd_packet *head, struct packet **ret,
-		    struct vfmig_error *err);
+int window_announce(struct window *w, struct packet_pool *pool, const struct multifd_packet *head,
+		    struct packet **ret, struct vfmig_error *err);
 /* The next packet in order, once it is whole: the caller's, to be released. NULL: it is not here yet. */
 struct packet *window_take(struct window *w);
 void packet_release(struct packet *packet, struct packet_pool *pool);

@@ -426,6 +426,37 @@ def a_loader_of_one_connection_says_what_it_got(scratch):
 
 
 @test
+def a_loader_that_expects_no_channels(scratch):
+    with device(scratch, "a", *SIZE, *V2, "--start") as a, device(scratch, "b", *SIZE, *V2) as b:
+        load = start("load", b, "-i", "unix:%s/link" % scratch)
+        err = run("save", a, "-o", "unix:%s/link" % scratch, "--multifd", "2", "--timeout", "1000").err
+        contains(err, "channel ")
+        equal(finish(load).code, 1)
+        equal((state_of(a), state_of(b), loads(b)), ("running", "running", 0))
+
+
+@test
+def a_file_has_no_channels(scratch):
+    with open(scratch + "/empty", "w+b") as f:
+        result = run("load", "sim:", "-i", "fd:%d" % f.fileno(), "--multifd", "2", pass_fds=[f.fileno()])
+        contains(result.err, "several need unix: or tcp:")
+        result = run("load", "sim:", "-i", "-", "--multifd", "2", stdin=f)
+        contains(result.err, "several need unix: or tcp:")
+
+
+@test
+def channels_by_an_inherited_listening_socket(scratch):
+    with device(scratch, "a", *SIZE, *V2, "--start") as a, device(scratch, "b", *SIZE, *V2) as b, \
+            socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(scratch + "/inherited")
+        listener.listen(8)
+        load = start("load", b, "-i", "fd:%d" % listener.fileno(), "--multifd", "2", pass_fds=[listener.fileno()])
+        run_ok("save", a, "-o", "unix:%s/inherited" % scratch, "--multifd", "2", "--no-precopy")
+        equal(finish(load).code, 0)
+        prove_moved(a, b)
+
+
+@test
 def a_cancelled_loader_that_waits_for_a_channel(scratch):
     saved = Saved(scratch)
     with device(scratch, "b", *SIZE, *V2) as b:

@@ -102,7 +102,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint64_t expected = 0;
 	struct log log = { 0 };
 	struct channels_options opts = {
-		.count = 2, .max_queued = LIMIT, .num_takers = 1, .find = find, .take = take, .opaque = &expected, .log = &log,
+		.count = 2, .max_queued = LIMIT, .num_takers = 1,
+		.find = find, .take = take, .opaque = &expected, .log = &log,
 	};
 	struct vfmig_error err = { 0 };
 	struct channels *c;
