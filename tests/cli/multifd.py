@@ -552,9 +552,9 @@ def the_switch_waits_for_the_acknowledgement(scratch):
 
 @test
 def an_acknowledgement_that_never_comes(scratch):
-    with device(scratch, "a", *SIZE, *V2, "--start", "--rate", "0") as a:
+    with device(scratch, "a", "--size", "64K", *V2, "--start", "--rate", "0") as a:
         for action, result in (("give-up", "failed"), ("switch", "ok")):
-            sink = Sink(scratch, a, "--switchover-ack", "--precopy-timeout", "200", "--on-timeout", action,
+            sink = Sink(scratch, a, "--switchover-ack", "--precopy-timeout", "1000", "--on-timeout", action,
                         channels=0)
             data = read_to_announcement(sink.main)
             while block := sink.main.recv(65536):
@@ -564,7 +564,7 @@ def an_acknowledgement_that_never_comes(scratch):
             event = sink.finish()
             equal(event["result"], result)
             if action == "give-up":
-                contains(event["error"], "has not acknowledged in 200 ms")
+                contains(event["error"], "has not acknowledged in 1000 ms")
                 works_again(a)
             os.unlink(scratch + "/sink")
 
