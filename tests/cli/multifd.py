@@ -33,7 +33,8 @@ def loads(uri):
 
 
 def move(scratch, link, channels, *save_options, interface="v2", load_options=()):
-    options = [*SIZE, "--interface", interface]
+    """More than the channels hold at once, so that they have to be waited for."""
+    options = ["--size", "16M", "--interface", interface]
     with device(scratch, "a", *options, "--start") as a, device(scratch, "b", *options) as b:
         load = start("load", b, "-i", link, "--multifd", str(channels), "--json", *load_options)
         at = read_event(load, event="listening")["link"]
@@ -382,6 +383,22 @@ refused("a channel too many", "channel 2, expected one below 2", lambda s: [init
 refused("the same channel twice", "channel 1, which has come already", lambda s: [init(1), init(1)])
 refused("a channel of another version", "a channel's first packet of version 2, expected 1",
         lambda s: [init(0, version=2)])
+
+
+@test
+def a_channel_lost_while_the_source_waits(scratch):
+    """With a return path the source keeps its channels until it is told: here nobody would ever end the wait."""
+    saved = Saved(scratch)
+    behind = 8 + 5 + struct.unpack(">I", saved.stream[9:13])[0]
+    stream = saved.stream[:behind] + struct.pack(">BHH", 8, 1, 0) + saved.stream[behind:-1]
+    with device(scratch, "b", *SIZE, *V2) as b:
+        load = Load(scratch, b)
+        load.connect(stream, end=False)
+        load.connect(init(0), end=False)
+        load.connect(init(1) + b"".join(p.bytes() for p in saved.packets[1:]))
+        event = load.finish().json_lines()[-1]
+        contains(event["error"], "channel 1: closed before all of the devices' state had come")
+        equal((loads(b), state_of(b)), (0, "running"))
 
 
 def flipped(data, at):
