@@ -123,14 +123,15 @@ def by_channels(channels):
     return (["--multifd", str(channels)], ",x-migration-multifd-transfer=on") if channels else ([], "")
 
 
-def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities, load_options=(), device=()):
+def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities, load_options=(), device=(),
+                   source_device=()):
     """A QEMU at work moves straight into a waiting vfmig."""
     more_options, device_options = by_channels(channels)
-    source = Qemu(scratch, version, ["sim:" + sim(version, *INITIAL[version])], options=device_options)
+    source = Qemu(scratch, version, ["sim:" + sim(version, *INITIAL[version], *source_device)], options=device_options)
     use(source, channels, *(["return-path"] if return_path else []), *capabilities)
     source.do("cont")
     source.work(100)
-    with tap.device(scratch, "b", *options(version), *device) as b:
+    with tap.device(scratch, "b", *options(version, *device)) as b:
         load = tap.start("load", b, "-i", link, "--json", *load_options, *more_options)
         source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
         result = tap.finish(load)
@@ -140,11 +141,11 @@ def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilitie
     source.quit()
 
 
-def live_to_qemu(scratch, version, link, channels=0, *more, capabilities=()):
+def live_to_qemu(scratch, version, link, channels=0, *more, capabilities=(), device=()):
     version.need()
     save_options, device_options = by_channels(channels)
-    with tap.device(scratch, "a", *options(version, "start")) as a, \
-            tap.device(scratch, "b", *options(version)) as b:
+    with tap.device(scratch, "a", *options(version, "start", *device)) as a, \
+            tap.device(scratch, "b", *options(version, *device)) as b:
         destination = Qemu(scratch, version, [b], incoming=True, options=device_options)
         use(destination, channels, *capabilities)
         destination.do("migrate-incoming", uri=link)
@@ -190,34 +191,37 @@ def vfmig_moves_live_to_qemu_10_0_over_tcp(scratch):
     live_to_qemu(scratch, V10, free_address())
 
 
-@test
-def qemu_10_0_moves_live_to_vfmig_by_2_channels(scratch):
-    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 2)
+def moves_by_channels(channels, kind):
+    """Both ways, and so that the channels carry all of a state: what has no pre-copy is sent when it is stopped."""
+    where = {"unix": lambda scratch: "unix:%s/link" % scratch, "tcp": lambda scratch: free_address()}[kind]
+    whole = ["size=8M", "precopy=no"]
+
+    def qemu_to_vfmig_live(scratch):
+        live_from_qemu(scratch, V10, where(scratch), True, channels)
+
+    def whole_qemu_to_vfmig(scratch):
+        live_from_qemu(scratch, V10, where(scratch), True, channels, source_device=whole, device=whole)
+
+    def vfmig_to_qemu_live(scratch):
+        live_to_qemu(scratch, V10, where(scratch), channels)
+
+    def whole_vfmig_to_qemu(scratch):
+        live_to_qemu(scratch, V10, where(scratch), channels, device=whole)
+
+    for function in (qemu_to_vfmig_live, whole_qemu_to_vfmig, vfmig_to_qemu_live, whole_vfmig_to_qemu):
+        function.__name__ = "%s_by_%d_channels_over_%s" % (function.__name__, channels, kind)
+        test(function)
 
 
-@test
-def qemu_10_0_moves_live_to_vfmig_by_4_channels_over_tcp(scratch):
-    live_from_qemu(scratch, V10, "tcp:127.0.0.1:0", True, 4)
+moves_by_channels(2, "unix")
+moves_by_channels(4, "unix")
+moves_by_channels(2, "tcp")
+moves_by_channels(4, "tcp")
 
 
 @test
 def qemu_10_0_moves_live_to_vfmig_by_2_channels_without_a_return_path(scratch):
     live_from_qemu(scratch, V10, "unix:%s/link" % scratch, False, 2)
-
-
-@test
-def vfmig_moves_live_to_qemu_10_0_by_2_channels(scratch):
-    live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 2)
-
-
-@test
-def vfmig_moves_live_to_qemu_10_0_by_4_channels_over_tcp(scratch):
-    live_to_qemu(scratch, V10, free_address(), 4)
-
-
-@test
-def vfmig_moves_all_of_a_state_to_qemu_10_0_by_4_channels(scratch):
-    live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 4, "--no-precopy")
 
 
 @test
@@ -234,7 +238,7 @@ def qemu_10_0_moves_live_to_vfmig_by_2_channels_and_an_acknowledged_switch(scrat
 def qemu_10_0_moves_live_to_a_vfmig_whose_device_has_no_pre_copy(scratch):
     """It needs nothing before the switch, and only --switchover-ack tells that this has to be said."""
     live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 0, "switchover-ack",
-                   load_options=["--switchover-ack"], device=["--precopy", "no"])
+                   load_options=["--switchover-ack"], device=["precopy=no"])
 
 
 @test
@@ -301,6 +305,24 @@ def qemu_10_0_saves_two_devices_and_vfmig_loads(scratch):
 @test
 def vfmig_saves_two_devices_and_qemu_10_0_loads(scratch):
     two_of_vfmig_to_qemu(scratch, V10)
+
+
+@test
+def qemu_10_0_moves_two_devices_live_to_vfmig_by_2_channels(scratch):
+    devices, ids = two(V10)
+    load_options, device_options = by_channels(2)
+    source = Qemu(scratch, V10, devices, options=device_options)
+    use(source, 2, "return-path")
+    source.do("cont")
+    for i in range(2):
+        source.work(100 + 50 * i, i)
+    with tap.device(scratch, "c", *options(V10)) as c, tap.device(scratch, "d", *options(V10)) as d:
+        load = tap.start("load", c, d, *ids, "-i", "unix:%s/link" % scratch, "--json", *load_options)
+        source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
+        tap.equal(tap.finish(load).code, 0)
+        steps = [source.read(qemu.STEP, i) for i in range(2)]
+        tap.equal([claim(uri)["resumed_step"] for uri in (c, d)], steps)
+    source.quit()
 
 
 @test
