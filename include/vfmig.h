@@ -207,7 +207,7 @@ struct vfmig_pending {
 	uint64_t stop_copy_bytes; /* can only be sent when stopped */
 	bool stop_copy_unknown;	  /* there is more of the latter, nobody knows how much */
 	uint64_t stop_ns;	  /* what stopping it takes, as far as it has shown; 0: unknown */
-	uint64_t initial_bytes;	  /* of precopy_bytes: the other side should have these before the stop */
+	uint64_t initial_bytes;	  /* v2 devices: of precopy_bytes; the other side should have these before the stop */
 };
 
 enum vfmig_handler_result {
@@ -278,6 +278,9 @@ void vfmig_put_ref(struct vfmig_writer *w, const void *data, size_t length);
 
 /* ------------------------------------------------------- save and load */
 
+/* The most further connections that a migration can have. */
+#define VFMIG_MULTIFD_CHANNELS_MAX 64u
+
 enum vfmig_phase {
 	VFMIG_PHASE_SETUP,
 	VFMIG_PHASE_PRECOPY,
@@ -333,7 +336,7 @@ struct vfmig_save_options {
 	vfmig_precopy_timeout_fn *precopy_timeout;
 	void *precopy_timeout_opaque;
 	/* What v2 devices give once they are stopped goes over so many further connections (QEMU's
-	 * multifd-channels; at most 64), which vfmig_save_new makes as vfmig_link_open does. 0: by the link alone. */
+	 * multifd-channels), which vfmig_save_new makes as vfmig_link_open does. 0: by the link alone. */
 	uint32_t multifd_channels;
 	uint8_t multifd_uuid[16]; /* what the channels name: the machine's (QEMU -uuid) or zeros */
 	/* QEMU's capability switchover-ack: nothing is stopped before the other side has said by the return path
@@ -386,7 +389,7 @@ struct vfmig_load_options {
 	bool no_verify_first; /* a file: do not read it once for checking before the device is touched */
 	vfmig_log_fn *log;
 	void *log_opaque;
-	/* Devices' state may come by so many further connections (QEMU's multifd-channels; at most 64): the link
+	/* Devices' state may come by so many further connections (QEMU's multifd-channels): the link
 	 * has to be one that takes them (vfmig_link_options.further_connections). 0: by the link alone. */
 	uint32_t multifd_channels;
 	uint8_t multifd_uuid[16]; /* what the channels must name: the machine's (QEMU -uuid) or zeros */

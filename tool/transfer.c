@@ -2,6 +2,7 @@
 /* transfer.c: what save and load have in common. */
 #include "transfer.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,7 +16,6 @@
 
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
-#define MULTIFD_MAX 64
 
 enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_MULTIFD, OPT_UUID };
 
@@ -81,22 +81,26 @@ static uint32_t parse_channels(struct argp_state *state, const char *text)
 	char *end;
 	errno = 0;
 	unsigned long value = strtoul(text, &end, 10);
-	if (errno || *end || *text < '0' || *text > '9' || !value || value > MULTIFD_MAX)
-		argp_error(state, "--multifd: '%s' is not a number from 1 to %d", text, MULTIFD_MAX);
+	if (errno || *end || *text < '0' || *text > '9' || !value || value > VFMIG_MULTIFD_CHANNELS_MAX)
+		argp_error(state, "--multifd: '%s' is not a number from 1 to %u", text, VFMIG_MULTIFD_CHANNELS_MAX);
 	return (uint32_t)value;
 }
 
-/* 32 hexadecimal digits, with dashes where they stand in a UUID. */
+/* 32 hexadecimal digits, with dashes where a UUID has them. */
 static void parse_uuid(struct argp_state *state, const char *text, uint8_t uuid[16])
 {
-	int n = 0;
-	if (strlen(text) != 36 ||
-	    sscanf(text,
-		   "%2hhx%2hhx%2hhx%2hhx-%2hhx%2hhx-%2hhx%2hhx-%2hhx%2hhx-%2hhx%2hhx%2hhx%2hhx%2hhx%2hhx%n", &uuid[0],
-		   &uuid[1], &uuid[2], &uuid[3], &uuid[4], &uuid[5], &uuid[6], &uuid[7], &uuid[8], &uuid[9],
-		   &uuid[10], &uuid[11], &uuid[12], &uuid[13], &uuid[14], &uuid[15], &n) != 16 ||
-	    n != 36)
-		argp_error(state, "--uuid: '%s' is no UUID (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx)", text);
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	size_t digits = 0, i;
+	memset(uuid, 0, 16);
+	for (i = 0; form[i] && (form[i] == '-' ? text[i] == '-' : isxdigit((unsigned char)text[i])); i++) {
+		if (form[i] == '-')
+			continue;
+		int c = tolower((unsigned char)text[i]);
+		uuid[digits / 2] = (uint8_t)(uuid[digits / 2] << 4 | (isdigit(c) ? c - '0' : c - 'a' + 10));
+		digits++;
+	}
+	if (form[i] || text[i])
+		argp_error(state, "--uuid: '%s' is no UUID (%s)", text, form);
 }
 
 static void check_arguments(struct argp_state *state, const struct transfer *t)

@@ -41,9 +41,9 @@ struct connection {
 
 struct channels {
 	struct channels_options opts;
-	struct connection list[1 + CHANNELS_MAX + STRANGERS_MAX];
+	struct connection list[1 + VFMIG_MULTIFD_CHANNELS_MAX + STRANGERS_MAX];
 	size_t count, turn;
-	struct connection *by_number[CHANNELS_MAX];
+	struct connection *by_number[VFMIG_MULTIFD_CHANNELS_MAX];
 	unsigned int known; /* channels that have come */
 	struct connection *main;
 	struct vfmig_link *listener; /* gives further connections */

@@ -13,7 +13,6 @@
 #include "migrate/handlers.h"
 #include "migrate/window.h"
 
-#define CHANNELS_MAX 64u
 #define CHANNELS_MAX_QUEUED (64u << 20) /* unless told otherwise */
 
 struct channels;

@@ -39,9 +39,9 @@ int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opt
 	l->link = link;
 	l->cancel_fd = -1;
 	int r = options_read(&l->opts, sizeof(l->opts), opts, "load options", err);
-	if (r == 0 && l->opts.multifd_channels > CHANNELS_MAX)
+	if (r == 0 && l->opts.multifd_channels > VFMIG_MULTIFD_CHANNELS_MAX)
 		r = error_set(err, -EINVAL, "%u channels, at most %u are possible", l->opts.multifd_channels,
-			      CHANNELS_MAX);
+			      VFMIG_MULTIFD_CHANNELS_MAX);
 	if (r == 0 && l->opts.multifd_channels && !(link->two_way && link->ops->another))
 		r = error_set(err, -EINVAL, "%s: has one connection; several need unix: or tcp:", link->name);
 	if (r == 0 && (l->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)

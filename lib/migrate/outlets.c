@@ -21,7 +21,7 @@ struct outlet {
 };
 
 struct outlets {
-	struct outlet list[OUTLETS_MAX];
+	struct outlet list[VFMIG_MULTIFD_CHANNELS_MAX];
 	unsigned int count;
 	struct outlet *open; /* takes the bytes of the packet that is being put */
 	bool overflow;

@@ -13,8 +13,6 @@
 #include "link/link.h"
 #include "stream/multifd.h"
 
-#define OUTLETS_MAX 64u
-
 struct outlets;
 
 /* Connects `count` times more to where `link` (borrowed) is connected to; may block as vfmig_link_open does. */

@@ -63,9 +63,9 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 			      sizeof(s->machine) - 1);
 	if (r == 0)
 		r = writer_new(link, &s->writer, err);
-	if (r == 0 && s->opts.multifd_channels > OUTLETS_MAX)
+	if (r == 0 && s->opts.multifd_channels > VFMIG_MULTIFD_CHANNELS_MAX)
 		r = error_set(err, -EINVAL, "%u channels, at most %u are possible", s->opts.multifd_channels,
-			      OUTLETS_MAX);
+			      VFMIG_MULTIFD_CHANNELS_MAX);
 	if (r == 0 && s->opts.multifd_channels)
 		r = outlets_open(link, s->opts.multifd_channels, s->opts.multifd_uuid, &s->outlets, err);
 	if (r == 0 && (s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
