@@ -95,15 +95,17 @@ static int drop(struct channels *c, struct connection *n, const char *why)
 	log_line(c->opts.log, VFMIG_LOG_WARNING, "%s: a connection was refused: %s", n->link->name, why);
 	unwatch(c, n);
 	n->state = ENDED;
-	if (n->owned && n->link != c->listener) {
-		vfmig_link_close(n->link);
-		*n = c->list[--c->count];
-		for (size_t i = 0; i < c->opts.count; i++)
-			if (c->by_number[i] == &c->list[c->count])
-				c->by_number[i] = n;
-		if (c->main == &c->list[c->count])
-			c->main = n;
-	}
+	if (!n->owned)
+		return 0;
+	/* The last one takes its place. */
+	vfmig_link_close(n->link);
+	struct connection *last = &c->list[--c->count];
+	*n = *last;
+	for (size_t i = 0; i < c->opts.count; i++)
+		if (c->by_number[i] == last)
+			c->by_number[i] = n;
+	if (c->main == last)
+		c->main = n;
 	return 0;
 }
 

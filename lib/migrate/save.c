@@ -160,9 +160,14 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 	return code;
 }
 
-/* The channels: -EAGAIN while the stage has to wait for them. */
+/*
+ * The channels: -EAGAIN while the stage has to wait for them. Before the stop it is waited for the answer to
+ * the ping: a QEMU fails if a device's packet overtakes the stream and comes before it has begun to load.
+ */
 static int pump(struct vfmig_save *s, struct vfmig_error *err)
 {
+	if (s->outlets && s->stage == STOP_PREPARE && s->return_path_open && !s->ponged)
+		return -EAGAIN;
 	bool waits = s->stage >= COMPLETE && s->stage <= FINISH;
 	int r = s->outlets ? outlets_pump(s->outlets, s->stage == FINISH, err) : 0;
 	return r == -EAGAIN && !waits ? 0 : r;

@@ -49,6 +49,7 @@ struct vfmig_save {
 	struct converge converge;
 	struct converge_pending pending;
 	struct initial_sent initial;
+	bool ponged;	       /* the other side is ready for what channels bring: it has answered the ping */
 	bool acked;	       /* the other side has the initial bytes */
 	uint64_t ack_pause_ns; /* until then nothing is sent: there is nothing, and the ack is missing */
 	int pause_fd; /* timerfd: while sending pauses for max_bandwidth; -1: never */

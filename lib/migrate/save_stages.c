@@ -279,6 +279,7 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 			    "%s: the other side closed the connection before it said that the state is loaded",
 			    s->link->name);
 		s->acked |= type == WIRE_RETURN_SWITCHOVER_ACK;
+		s->ponged |= type == WIRE_RETURN_PONG;
 		if (type != WIRE_RETURN_SHUT)
 			continue;
 		if (value == 0 && s->stage == CONFIRM)

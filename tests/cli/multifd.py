@@ -488,15 +488,25 @@ def a_cancelled_loader_that_waits_for_a_channel(scratch):
 
 # ---------------------------------------------------------------- the source
 
+PONG = struct.pack(">HHI", 2, 4, 1)
+ACK = struct.pack(">HH", 7, 0)
+
+
+def shut(code):
+    return struct.pack(">HHI", 1, 4, code)
+
+
 class Sink:
     """A destination by hand that has taken all connections of a save."""
 
-    def __init__(self, scratch, uri, *options, channels=CHANNELS):
+    def __init__(self, scratch, uri, *options, channels=CHANNELS, pong=True):
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(scratch + "/sink")
         self.listener.listen(8)
         self.process = start("save", uri, "-o", "unix:%s/sink" % scratch, "--json", *options)
         self.main, *self.channels = [self.listener.accept()[0] for _ in range(channels + 1)]
+        if pong:
+            self.main.sendall(PONG)
 
     def finish(self):
         event = finish(self.process).json_lines()[-1]
@@ -532,13 +542,6 @@ def a_channel_that_takes_nothing_can_be_cancelled(scratch):
         works_again(a)
 
 
-def shut(code):
-    return struct.pack(">HHI", 1, 4, code)
-
-
-ACK = struct.pack(">HH", 7, 0)
-
-
 def read_to_announcement(connection):
     """The stream until it says that the initial bytes are sent."""
     data = b""
@@ -547,6 +550,24 @@ def read_to_announcement(connection):
         assert block, "it ended without an announcement"
         data += block
     return data
+
+
+@test
+def nothing_is_stopped_before_the_other_side_reads(scratch):
+    """A QEMU fails if a device's packet comes before it has begun with the stream; its answer to the ping shows that."""
+    with device(scratch, "a", *SIZE, *V2, "--start") as a:
+        sink = Sink(scratch, a, "--multifd", "2", "--no-precopy", pong=False)
+        end = b"\x7e" + struct.pack(">I", 0x76666d00)
+        data = b""
+        while end not in data:
+            data += sink.main.recv(65536)
+        equal([c.recv(65536) for c in sink.channels], [init(0), init(1)])
+        equal(select.select([sink.main, *sink.channels], [], [], 0.3)[0], [])
+        sink.main.sendall(PONG)
+        assert sink.channels[0].recv(65536), "nothing came after the answer"
+        sink.main.sendall(shut(1))
+        equal(sink.finish()["errno"], "ECONNABORTED")
+        works_again(a)
 
 
 @test

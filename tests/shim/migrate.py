@@ -124,10 +124,11 @@ def by_channels(channels):
 
 
 def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities, load_options=(), device=(),
-                   source_device=()):
+                   source_device=(), qemu_options=()):
     """A QEMU at work moves straight into a waiting vfmig."""
     more_options, device_options = by_channels(channels)
-    source = Qemu(scratch, version, ["sim:" + sim(version, *INITIAL[version], *source_device)], options=device_options)
+    source = Qemu(scratch, version, ["sim:" + sim(version, *INITIAL[version], *source_device)], options=device_options,
+                  more=qemu_options)
     use(source, channels, *(["return-path"] if return_path else []), *capabilities)
     source.do("cont")
     source.work(100)
@@ -141,12 +142,12 @@ def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilitie
     source.quit()
 
 
-def live_to_qemu(scratch, version, link, channels=0, *more, capabilities=(), device=()):
+def live_to_qemu(scratch, version, link, channels=0, *more, capabilities=(), device=(), qemu_options=()):
     version.need()
     save_options, device_options = by_channels(channels)
     with tap.device(scratch, "a", *options(version, "start", *device)) as a, \
             tap.device(scratch, "b", *options(version, *device)) as b:
-        destination = Qemu(scratch, version, [b], incoming=True, options=device_options)
+        destination = Qemu(scratch, version, [b], incoming=True, options=device_options, more=qemu_options)
         use(destination, channels, *capabilities)
         destination.do("migrate-incoming", uri=link)
         tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID, *save_options, *more)
@@ -222,6 +223,20 @@ moves_by_channels(4, "tcp")
 @test
 def qemu_10_0_moves_live_to_vfmig_by_2_channels_without_a_return_path(scratch):
     live_from_qemu(scratch, V10, "unix:%s/link" % scratch, False, 2)
+
+
+UUID = "12345678-9abc-def0-1234-56789abcdef0"
+
+
+@test
+def qemu_10_0_with_a_uuid_moves_live_to_vfmig_by_2_channels(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 2, load_options=["--uuid", UUID],
+                   qemu_options=["-uuid", UUID])
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_with_a_uuid_by_2_channels(scratch):
+    live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 2, "--uuid", UUID, qemu_options=["-uuid", UUID])
 
 
 @test
