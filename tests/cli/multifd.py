@@ -198,6 +198,13 @@ class Saved:
         equal([p.index for p in self.packets], list(range(len(self.packets))))
         equal([p.kind for p in self.packets], [0] * (len(self.packets) - 1) + [CONFIG])
 
+    @classmethod
+    def once(cls, scratch):
+        """The same one for every test."""
+        if not hasattr(cls, "one"):
+            cls.one = cls(scratch)
+        return cls.one
+
     def in_pieces(self, length):
         """The same state in more packets: what a digest is over does not change, the number of packets does."""
         *data, config = self.packets
@@ -271,14 +278,14 @@ def spread(packets, channels=CHANNELS):
 
 @test
 def channels_before_the_stream(scratch):
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     event = replay(scratch, saved, spread(saved.packets), loaded=True)
     assert event["digest_verified"], event
 
 
 @test
 def packets_in_any_order(scratch):
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     shuffled = random.Random(5)
     for order in ("reversed", "shuffled", "shuffled"):
         packets = saved.packets[::-1]
@@ -289,7 +296,7 @@ def packets_in_any_order(scratch):
 
 @test
 def memory_on_the_channels(scratch):
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     noise = memory() + memory(b"x" * 40960) + memory(flags=1)
     channels = [init(0) + noise + b"".join(p.bytes() + noise for p in saved.packets[::2]),
                 init(1) + noise + b"".join(p.bytes() + noise for p in saved.packets[1::2])]
@@ -298,7 +305,7 @@ def memory_on_the_channels(scratch):
 
 @test
 def a_stranger_ends_nothing(scratch):
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     with device(scratch, "b", *SIZE, *V2) as b:
         load = Load(scratch, b)
         load.connect(b"GET / HTTP/1.0\r\n\r\n")
@@ -318,7 +325,7 @@ def a_stranger_ends_nothing(scratch):
 def refused(name, expected, change, *options, **more):
     """A test of packets that must not come."""
     def body(scratch):
-        saved = Saved(scratch)
+        saved = Saved.once(scratch)
         contains(replay(scratch, saved, change(saved), *options, **more)["error"], expected)
     body.__name__ = name.replace(" ", "_")
     test(body)
@@ -388,7 +395,7 @@ refused("a channel of another version", "a channel's first packet of version 2, 
 @test
 def a_channel_lost_while_the_source_waits(scratch):
     """With a return path the source keeps its channels until it is told: here nobody would ever end the wait."""
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     behind = 8 + 5 + struct.unpack(">I", saved.stream[9:13])[0]
     stream = saved.stream[:behind] + struct.pack(">BHH", 8, 1, 0) + saved.stream[behind:-1]
     with device(scratch, "b", *SIZE, *V2) as b:
@@ -407,7 +414,7 @@ def flipped(data, at):
 
 @test
 def a_changed_byte_of_data(scratch):
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     packet = saved.packets[0]
     event = replay(scratch, saved, after([packet.copy(data=flipped(packet.data, 300), size=None), *saved.packets[1:]]))
     assert "digest" in event["error"] or "state" in event["error"], event
@@ -416,7 +423,7 @@ def a_changed_byte_of_data(scratch):
 @test
 def a_changed_byte_of_memory_in_a_page(scratch):
     """One that the device itself cannot notice."""
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     packet = saved.packets[-2] if len(saved.packets[-2].data) > 5000 else saved.packets[-3]
     changed = [p.copy(data=flipped(p.data, len(p.data) // 2), size=None) if p is packet else p for p in saved.packets]
     contains(replay(scratch, saved, after(changed))["error"], "the data's digest is")
@@ -424,7 +431,7 @@ def a_changed_byte_of_memory_in_a_page(scratch):
 
 @test
 def a_changed_byte_of_the_config_record(scratch):
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     config = saved.packets[-1]
     # The cache line size: nobody's identity.
     changed = config.copy(data=flipped(config.data, 8 + 4 + 0x0c), size=None)
@@ -475,7 +482,7 @@ def channels_by_an_inherited_listening_socket(scratch):
 
 @test
 def a_cancelled_loader_that_waits_for_a_channel(scratch):
-    saved = Saved(scratch)
+    saved = Saved.once(scratch)
     with device(scratch, "b", *SIZE, *V2) as b:
         load = Load(scratch, b)
         load.connect(saved.stream, end=False)
@@ -484,138 +491,6 @@ def a_cancelled_loader_that_waits_for_a_channel(scratch):
         load.process.send_signal(signal.SIGINT)
         event = load.finish().json_lines()[-1]
         equal((event["errno"], loads(b), state_of(b)), ("ECANCELED", 0, "running"))
-
-
-# ---------------------------------------------------------------- the source
-
-PONG = struct.pack(">HHI", 2, 4, 1)
-ACK = struct.pack(">HH", 7, 0)
-
-
-def shut(code):
-    return struct.pack(">HHI", 1, 4, code)
-
-
-class Sink:
-    """A destination by hand that has taken all connections of a save."""
-
-    def __init__(self, scratch, uri, *options, channels=CHANNELS, pong=True):
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(scratch + "/sink")
-        self.listener.listen(8)
-        self.process = start("save", uri, "-o", "unix:%s/sink" % scratch, "--json", *options)
-        self.main, *self.channels = [self.listener.accept()[0] for _ in range(channels + 1)]
-        if pong:
-            self.main.sendall(PONG)
-
-    def finish(self):
-        event = finish(self.process).json_lines()[-1]
-        for s in (self.listener, self.main, *self.channels):
-            s.close()
-        return event
-
-
-def works_again(uri):
-    equal(state_of(uri), "running")
-    run_ok("prove", uri)
-
-
-@test
-def a_lost_channel_lets_the_source_work_on(scratch):
-    with device(scratch, "a", *SIZE, *V2, "--start") as a:
-        sink = Sink(scratch, a, "--multifd", "2", "--no-precopy")
-        for channel in sink.channels:
-            channel.close()
-        event = sink.finish()
-        contains(event["error"], "channel ")
-        assert event["source_may_run"], event
-        works_again(a)
-
-
-@test
-def a_channel_that_takes_nothing_can_be_cancelled(scratch):
-    with device(scratch, "a", "--size", "64M", *V2, "--start") as a:
-        sink = Sink(scratch, a, "--multifd", "2", "--no-precopy")
-        read_event(sink.process, event="phase", phase="stop-and-copy")
-        sink.process.send_signal(signal.SIGINT)
-        equal(sink.finish()["errno"], "ECANCELED")
-        works_again(a)
-
-
-def read_to_announcement(connection):
-    """The stream until it says that the initial bytes are sent."""
-    data = b""
-    while struct.pack(">Q", 0xffffffffef100005) not in data:
-        block = connection.recv(65536)
-        assert block, "it ended without an announcement"
-        data += block
-    return data
-
-
-@test
-def nothing_is_stopped_before_the_other_side_reads(scratch):
-    """A QEMU fails if a device's packet comes before it has begun with the stream; its answer to the ping shows that."""
-    with device(scratch, "a", *SIZE, *V2, "--start") as a:
-        sink = Sink(scratch, a, "--multifd", "2", "--no-precopy", pong=False)
-        end = b"\x7e" + struct.pack(">I", 0x76666d00)
-        data = b""
-        while end not in data:
-            data += sink.main.recv(65536)
-        equal([c.recv(65536) for c in sink.channels], [init(0), init(1)])
-        equal(select.select([sink.main, *sink.channels], [], [], 0.3)[0], [])
-        sink.main.sendall(PONG)
-        assert sink.channels[0].recv(65536), "nothing came after the answer"
-        sink.main.sendall(shut(1))
-        equal(sink.finish()["errno"], "ECONNABORTED")
-        works_again(a)
-
-
-@test
-def the_switch_waits_for_the_acknowledgement(scratch):
-    with device(scratch, "a", *SIZE, *V2, "--start", "--rate", "0") as a:
-        sink = Sink(scratch, a, "--switchover-ack", channels=0)
-        data = read_to_announcement(sink.main)
-        # A device that does nothing has long converged when a hundred more rounds have come.
-        end = b"\x7e" + struct.pack(">I", 0x76666d00)
-        while data.count(end) < 100:
-            data += sink.main.recv(65536)
-        assert b"\x03" + struct.pack(">I", 0x76666d00) not in data[-2000:]
-        sink.main.sendall(ACK)
-        while b"\"vfmig\"" not in data:
-            data += sink.main.recv(65536)
-        sink.main.sendall(shut(0))
-        equal(sink.finish()["result"], "ok")
-        equal(state_of(a), "stopped")
-
-
-@test
-def an_acknowledgement_that_never_comes(scratch):
-    with device(scratch, "a", "--size", "64K", *V2, "--start", "--rate", "0") as a:
-        for action, result in (("give-up", "failed"), ("switch", "ok")):
-            sink = Sink(scratch, a, "--switchover-ack", "--precopy-timeout", "1000", "--on-timeout", action,
-                        channels=0)
-            data = read_to_announcement(sink.main)
-            while block := sink.main.recv(65536):
-                data = data[-100:] + block
-                if b"\"vfmig\"" in data:
-                    sink.main.sendall(shut(0))
-            event = sink.finish()
-            equal(event["result"], result)
-            if action == "give-up":
-                contains(event["error"], "has not acknowledged in 1000 ms")
-                works_again(a)
-            os.unlink(scratch + "/sink")
-
-
-@test
-def all_initial_bytes_come_before_the_announcement(scratch):
-    sink = Sink(scratch, "sim:size=2M,interface=v2,initial=1500K,rate=0", "--switchover-ack", channels=0)
-    data = read_to_announcement(sink.main)
-    assert data.index(struct.pack(">Q", 0xffffffffef100005)) > 1500 << 10
-    sink.main.sendall(ACK + shut(1))
-    while sink.main.recv(65536):
-        pass
-    equal(sink.finish()["errno"], "ECONNABORTED")
 
 
 main()
