@@ -171,14 +171,30 @@ struct vfmig_link_options {
 	 * with the port that the kernel chose where 0 was asked for. May be NULL. */
 	void (*listening)(void *opaque, const char *where);
 	void *listening_opaque;
-	/* Loading: so many may come after the first (multifd_channels): the link goes on listening. */
+	/*
+	 * TLS 1.3 on a socket: a folder with the files that QEMU and libvirt use.
+	 * Either ca-cert.pem with client-cert.pem, client-key.pem (saving) or
+	 * server-cert.pem, server-key.pem (loading), ca-crl.pem if there is one: both
+	 * sides have to be certified. Or keys.psk with lines USER:HEXKEY, of which the
+	 * saving side uses "qemu", or the only one. NULL: plain text.
+	 */
+	const char *tls_creds;
+	/* Saving: the name or IP address that the server's certificate has to be
+	 * for; NULL: tcp:'s host. The other links have none, so it is needed there. */
+	const char *tls_hostname;
+	/* Without TLS a TCP connection that is not of the loopback network is
+	 * refused with -EPERM, before anything is sent; this allows it. */
+	bool insecure;
+	/* Loading: how many may be made at the same time, beside the first (multifd_channels). */
 	uint32_t further_connections;
 };
 
 /*
  * Opens file:PATH, - (stdin or stdout), fd:N (takes), exec:COMMAND, unix:PATH,
  * tcp:HOST:PORT or null:. Saving connects, loading listens and accepts one
- * peer (so does fd: with a listening socket); both block until then.
+ * peer (so does fd: with a listening socket); both block until then, and until
+ * TLS's handshake is over. In TLS the saving side ends it first: that it was refused
+ * it learns with the first answer, which a save waits for before it touches a device.
  * Afterwards the link never blocks. A TCP peer out of reach, or
  * taking nothing, for 40 s is lost.
  * A file: being saved has its final name only when the save succeeded.
@@ -307,6 +323,7 @@ struct vfmig_status {
 	 * runs with anything of it (one without a reset may be stopped with a part). */
 	bool source_may_run;
 	bool digest_verified; /* load: the stream carried digests and they are right */
+	char session[33];     /* between two vfmigs: of the handover; else empty */
 };
 
 enum vfmig_log_level { VFMIG_LOG_WARNING, VFMIG_LOG_INFO, VFMIG_LOG_DEBUG };
@@ -335,6 +352,15 @@ struct vfmig_save_options {
 	/* Called by a step then, the device being at work still. NULL: give up. */
 	vfmig_precopy_timeout_fn *precopy_timeout;
 	void *precopy_timeout_opaque;
+	/*
+	 * To another vfmig (doc/handover.md): a directory in which this side keeps
+	 * what it has promised, so that a killed program does not leave the question
+	 * who may run. NULL: only a lost connection is covered.
+	 */
+	const char *journal;
+	/* How long a connection that was lost at the switch is tried again;
+	 * 0: 60 s, UINT64_MAX: until cancelled. Nobody runs because it has passed. */
+	uint64_t retry_for_ns;
 	/* What v2 devices give once they are stopped goes over so many further connections (QEMU's
 	 * multifd-channels), which vfmig_save_new makes as vfmig_link_open does. 0: by the link alone. */
 	uint32_t multifd_channels;
@@ -389,6 +415,8 @@ struct vfmig_load_options {
 	bool no_verify_first; /* a file: do not read it once for checking before the device is touched */
 	vfmig_log_fn *log;
 	void *log_opaque;
+	const char *journal;   /* as in vfmig_save_options */
+	uint64_t retry_for_ns; /* as in vfmig_save_options */
 	/* Devices' state may come by so many further connections (QEMU's multifd-channels): the link
 	 * has to be one that takes them (vfmig_link_options.further_connections). 0: by the link alone. */
 	uint32_t multifd_channels;

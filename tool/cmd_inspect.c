@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "inspect.h"
+#include "open.h"
 #include "output.h"
 #include "pci_text.h"
 
@@ -18,6 +19,7 @@ struct inspect_arguments {
 	const char *id; /* to be extracted; NULL: nothing is */
 	bool config;    /* its config space, not its data */
 	bool json;
+	struct vfmig_link_options link_options;
 };
 
 enum { OPT_JSON = 256, OPT_EXTRACT, OPT_EXTRACT_CONFIG };
@@ -27,6 +29,7 @@ static const struct argp_option options[] = {
 	{ "extract", OPT_EXTRACT, "ID", 0, "Write the data of the device with this section id to -o FILE", 0 },
 	{ "extract-config", OPT_EXTRACT_CONFIG, "ID", 0, "Write its config space to -o FILE", 0 },
 	{ "output", 'o', "FILE", 0, "Where to extract to: a path or a link's URI", 0 },
+	OPEN_LINK_OPTIONS,
 	{ 0 },
 };
 
@@ -50,6 +53,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct inspect_arguments *a = state->input;
 
+	if (open_parse_link_option(key, arg, state, &a->link_options))
+		return 0;
 	switch (key) {
 	case OPT_JSON:
 		a->json = true;
@@ -206,20 +211,21 @@ static int extract_config(struct inspect_sink *sink, const struct reader_record 
 }
 
 /* What has a link's scheme is a link; everything else is a path. */
-static int open_link(const char *name, enum vfmig_direction direction, struct vfmig_link **ret, struct vfmig_error *err)
+static int open_link(const char *name, enum vfmig_direction direction, const struct vfmig_link_options *opts,
+		     struct vfmig_link **ret, struct vfmig_error *err)
 {
 	static const char *const schemes[] = { "file:", "fd:", "exec:", "unix:", "tcp:", "null:" };
 	char uri[4096];
 
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
 		if (strncmp(name, schemes[i], strlen(schemes[i])) == 0)
-			return vfmig_link_open(name, direction, NULL, ret, err);
+			return vfmig_link_open(name, direction, opts, ret, err);
 	}
 	if (strcmp(name, "-") == 0)
-		return vfmig_link_open(name, direction, NULL, ret, err);
+		return vfmig_link_open(name, direction, opts, ret, err);
 	if ((size_t)snprintf(uri, sizeof(uri), "file:%s", name) >= sizeof(uri))
 		return error_errno(err, -ENAMETOOLONG, "%.64s...", name);
-	return vfmig_link_open(uri, direction, NULL, ret, err);
+	return vfmig_link_open(uri, direction, opts, ret, err);
 }
 
 /* Only a stream that is right to its end leaves a file behind. */
@@ -232,7 +238,7 @@ static int extract(struct vfmig_link *link, const struct inspect_arguments *a, s
 		x.sink.config = extract_config;
 	else
 		x.sink.data = extract_data;
-	int rc = open_link(a->into, VFMIG_SAVE, &x.into, err);
+	int rc = open_link(a->into, VFMIG_SAVE, NULL, &x.into, err);
 	if (rc < 0)
 		return rc;
 	rc = inspect_walk(link, &x.sink, &result, err);
@@ -257,13 +263,13 @@ int cmd_inspect(int argc, char **argv)
 		       "space, and "
 		       "whether the stream is intact.",
 	};
-	struct inspect_arguments a = { 0 };
+	struct inspect_arguments a = { .link_options.size = sizeof(a.link_options) };
 	struct vfmig_error err = { 0 };
 	struct vfmig_link *link;
 	char text[INSPECT_TEXT_MAX];
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
-	int rc = open_link(a.from, VFMIG_LOAD, &link, &err);
+	int rc = open_link(a.from, VFMIG_LOAD, &a.link_options, &link, &err);
 	if (rc < 0)
 		return output_fail("inspect", "%s", err.message);
 	if (a.id)

@@ -4,6 +4,8 @@
 
 #include "command.h"
 #include "owner.h"
+#include "sandbox.h"
+#include "sweeper.h"
 #include "switch_command.h"
 #include "transfer.h"
 
@@ -12,11 +14,13 @@ struct load_arguments {
 	struct vfmig_load_options options;
 	struct owner owner;
 	struct switch_command commands;
+	bool no_sandbox;
+	struct sweeper sweeper;
 };
 
 enum {
 	OPT_REQUIRE_DIGEST = 512, OPT_NO_START, OPT_NO_VERIFY_FIRST, OPT_SPLIT_TRANSACTIONS, OPT_EXEC, OPT_GIVE,
-	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_MAX_QUEUED, OPT_SWITCHOVER_ACK,
+	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_NO_SANDBOX, OPT_MAX_QUEUED, OPT_SWITCHOVER_ACK,
 };
 
 static const struct argp_option options[] = {
@@ -45,6 +49,7 @@ static const struct argp_option options[] = {
 	{ "resume-command", OPT_RESUME_COMMAND, "COMMAND", 0,
 	  "Run COMMAND (by sh -c) once the devices run; if it fails, the load fails and is taken back", 0 },
 	{ "discard", OPT_DISCARD, NULL, 0, "Load a kernel device and let it go, which resets it: for tests", 0 },
+	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0, "Keep privileges and system calls, for debuggers say", 0 },
 	{ 0 },
 };
 
@@ -111,6 +116,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_RESUME_COMMAND:
 		a->commands.resume = arg;
 		return 0;
+	case OPT_NO_SANDBOX:
+		a->no_sandbox = true;
+		return 0;
 	case ARGP_KEY_END:
 		if (a->commands.resume && a->options.no_start)
 			argp_error(state, "--resume-command with --no-start: nothing would run");
@@ -142,6 +150,30 @@ static void status(const void *handle, struct vfmig_status *ret)
 
 static const struct transfer_ops load_ops = { .step = step, .wait = wait_fd, .cancel = cancel, .status = status };
 
+static const char *after(const char *uri, const char *scheme)
+{
+	size_t n = strlen(scheme);
+	return strncmp(uri, scheme, n) ? NULL : uri + n;
+}
+
+/* Everything that has to be opened or started is: from here on a stream that nobody vouches for is looked at. */
+static int enter_sandbox(struct load_arguments *a, struct vfmig_error *err)
+{
+	const char *uri = a->transfer.link_uri, *path = after(uri, "unix:");
+	const struct sandbox_needs needs = { .command = after(uri, "exec:"), .journal = a->transfer.journal };
+	const char *obstacle = a->no_sandbox		     ? "--no-sandbox" :
+			       a->owner.kind == OWNER_EXEC ? "--exec: the command would be in it, too" :
+							     sandbox_obstacle();
+	char line[128];
+	if (!obstacle) {
+		int r = path ? sweeper_start(&a->sweeper, path, err) : 0;
+		return r < 0 ? r : sandbox_enter(&needs, err);
+	}
+	snprintf(line, sizeof(line), "no sandbox: %s", obstacle);
+	output_log(&a->transfer.output, VFMIG_LOG_DEBUG, line);
+	return 0;
+}
+
 static int load(struct load_arguments *a, struct vfmig_status *ret_status, struct vfmig_error *err)
 {
 	struct transfer *t = &a->transfer;
@@ -151,6 +183,8 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 		r = owner_check(&a->owner, t->devices, t->num_uris, err);
 	if (r < 0)
 		return r;
+	a->options.journal = t->journal;
+	a->options.retry_for_ns = t->retry_for_ns;
 	a->options.multifd_channels = t->multifd_channels;
 	memcpy(a->options.multifd_uuid, t->uuid, sizeof(t->uuid));
 	r = vfmig_load_new(t->link, &a->options, &handle, err);
@@ -160,6 +194,8 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 		r = vfmig_load_add_device(handle, t->devices[i], transfer_id(t, i), err);
 	if (!r)
 		r = switch_command_add_load(&a->commands, handle, err);
+	if (!r)
+		r = enter_sandbox(a, err);
 	if (!r)
 		r = transfer_run(t, &load_ops, handle, err);
 	vfmig_load_status(handle, ret_status);
@@ -177,7 +213,8 @@ int cmd_load(int argc, char **argv)
 		.doc = "Loads a device's state, checks that it is whole, and starts the device.",
 		.children = children,
 	};
-	struct load_arguments a = { .transfer = { .command = "load", .direction = VFMIG_LOAD }, .owner = OWNER_NOBODY };
+	struct load_arguments a = { .transfer = { .command = "load", .direction = VFMIG_LOAD }, .owner = OWNER_NOBODY,
+				    .commands = SWITCH_COMMAND_NONE };
 	a.options.size = sizeof(a.options);
 	a.options.log = output_log;
 	a.options.log_opaque = &a.transfer.output;
@@ -185,13 +222,16 @@ int cmd_load(int argc, char **argv)
 		return EXIT_USAGE;
 	struct vfmig_error err = { 0 };
 	struct vfmig_status last = { .phase = VFMIG_PHASE_FAILED };
-	if (owner_prepare(&a.owner, a.transfer.timeout_ms ? a.transfer.timeout_ms : OPEN_TIMEOUT_MS, &err) < 0)
+	if (switch_command_prepare_load(&a.commands, &err) < 0 ||
+	    owner_prepare(&a.owner, a.transfer.timeout_ms ? a.transfer.timeout_ms : OPEN_TIMEOUT_MS, &err) < 0)
 		return output_fail("load", "%s", err.message);
 	int r = load(&a, &last, &err);
 	r = transfer_report(&a.transfer, r, &err, &last);
 	if (r == EXIT_OK && owner_stay(&a.owner, a.transfer.devices, a.transfer.num_uris, &err) < 0)
 		r = output_fail("load", "%s", err.message);
 	owner_close(&a.owner);
+	switch_command_close(&a.commands);
 	transfer_close(&a.transfer);
+	sweeper_stop(&a.sweeper);
 	return r;
 }

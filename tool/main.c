@@ -16,6 +16,8 @@ static const struct command {
 	{ "save", "save the state of a device at work into a link", cmd_save },
 	{ "load", "load a device's state from a link and start the device", cmd_load },
 	{ "recover", "put right what a killed save or load has left a device in", cmd_recover },
+	{ "status", "where a handover between two hosts stands", cmd_status },
+	{ "resolve", "finish a handover whose program was killed or gave up", cmd_resolve },
 	{ "inspect", "show what is in a migration stream", cmd_inspect },
 	{ "device", "serve a software device on a vfio-user socket", cmd_device },
 	{ "shim", "run a program that finds software devices in /dev/vfio", cmd_shim },
@@ -31,10 +33,9 @@ static void print_help(void)
 		printf("  %-9s %s\n", commands[i].name, commands[i].summary);
 	printf("\nDevices: pci:ADDRESS, mdev:UUID, vfio:/dev/vfio/devices/NAME, vfio-user:/PATH, ...\n"
 	       "Links:   file:PATH, -, fd:N, exec:COMMAND, unix:PATH, tcp:HOST:PORT, null:\n\n"
-	       "  --help, --version\n\n"
 	       "Move a device from one host to another:\n"
-	       "  there$ vfmig load vfio-user:/run/b.sock -i tcp:[::]:4444\n"
-	       "  here$  vfmig save vfio-user:/run/a.sock -o tcp:there:4444\n\n"
+	       "  there$ vfmig load vfio-user:/run/b.sock -i tcp:[::]:4444 --tls-creds DIR\n"
+	       "  here$  vfmig save vfio-user:/run/a.sock -o tcp:there:4444 --tls-creds DIR\n\n"
 	       "Exit status: 0 done, 1 failed, 2 wrong usage. The manual is vfmig(1).\n");
 }
 

@@ -47,6 +47,19 @@ bool open_parse_option(int key, const char *arg, struct argp_state *state, struc
 	return key == OPEN_OPT_INTERFACE || key == OPEN_OPT_ACCESS;
 }
 
+bool open_parse_link_option(int key, const char *arg, struct argp_state *state, struct vfmig_link_options *opts)
+{
+	if (key == OPEN_OPT_TLS_CREDS)
+		opts->tls_creds = arg;
+	else if (key == OPEN_OPT_INSECURE)
+		opts->insecure = true;
+	else
+		return false;
+	if (opts->insecure && opts->tls_creds)
+		argp_error(state, "one of --tls-creds and --insecure");
+	return true;
+}
+
 bool open_parse_size(const char *text, uint64_t *ret)
 {
 	static const char units[] = "KMGT";

@@ -25,6 +25,14 @@ enum { OPEN_OPT_INTERFACE = 1024, OPEN_OPT_ACCESS };
 	  "Open a kernel device by its IOMMU group or by its own file (by its own file where there is one)", 0 }
 bool open_parse_option(int key, const char *arg, struct argp_state *state, struct vfmig_device_options *opts);
 
+/* The same of commands that open links from or to other machines. */
+enum { OPEN_OPT_TLS_CREDS = 1040, OPEN_OPT_INSECURE };
+#define OPEN_LINK_OPTIONS \
+	{ "tls-creds", OPEN_OPT_TLS_CREDS, "DIR", 0, \
+	  "TLS on the link, by DIR/ca-cert.pem, {client,server}-{cert,key}.pem, or by DIR/keys.psk", 0 }, \
+	{ "insecure", OPEN_OPT_INSECURE, NULL, 0, "Allow plain text over TCP to and from other machines", 0 }
+bool open_parse_link_option(int key, const char *arg, struct argp_state *state, struct vfmig_link_options *opts);
+
 /* A number with an optional K, M, G or T; the whole of text. */
 bool open_parse_size(const char *text, uint64_t *ret);
 

@@ -85,6 +85,8 @@ static struct json_object *status_json(const char *event, const struct vfmig_sta
 	add_number(o, "bandwidth_bytes_per_s", s->bandwidth_bytes_per_s);
 	add_number(o, "expected_downtime_ns", s->expected_downtime_ns);
 	add_number(o, "elapsed_ns", s->elapsed_ns);
+	if (s->session[0])
+		add_string(o, "session", s->session);
 	return o;
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,6 +54,64 @@ static int run(const char *option, const char *command, struct vfmig_error *err)
 	return r ? error_errno(err, -r, "%s: /bin/sh", option) : wait_for(pid, option, command, err);
 }
 
+/* The helper: runs the command for each byte, answers with how it went, ends with the socket. */
+static void serve(int socket, const char *command)
+{
+	sigset_t all;
+	char byte;
+	sigfillset(&all); /* what a terminal sends is for the load to decide about */
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	while (recv(socket, &byte, 1, 0) == 1) {
+		struct vfmig_error answer = { 0 };
+		run("--resume-command", command, &answer);
+		if (send(socket, &answer, sizeof(answer), MSG_NOSIGNAL) < 0)
+			break;
+	}
+	_exit(0);
+}
+
+int switch_command_prepare_load(struct switch_command *c, struct vfmig_error *err)
+{
+	int ends[2];
+	if (!c->resume)
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return error_errno(err, -errno, "--resume-command: socket");
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(ends[0]);
+		serve(ends[1], c->resume);
+	}
+	close(ends[1]);
+	if (pid < 0) {
+		int r = error_errno(err, -errno, "--resume-command: fork");
+		close(ends[0]);
+		return r;
+	}
+	c->helper = ends[0];
+	return 0;
+}
+
+void switch_command_close(struct switch_command *c)
+{
+	if (c->helper >= 0)
+		close(c->helper);
+	c->helper = -1;
+}
+
+static int ask_helper(int socket, struct vfmig_error *err)
+{
+	struct vfmig_error answer;
+	char byte = 0;
+	ssize_t n = send(socket, &byte, 1, MSG_NOSIGNAL);
+	do
+		n = n < 0 ? n : recv(socket, &answer, sizeof(answer), 0);
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof(answer))
+		return error_set(err, -ECHILD, "--resume-command: the process that was to run it is gone");
+	return answer.code ? error_set(err, answer.code, "%s", answer.message) : 0;
+}
+
 static int stop_prepare(void *opaque, struct vfmig_error *err)
 {
 	struct switch_command *c = opaque;
@@ -63,6 +122,8 @@ static int stop_prepare(void *opaque, struct vfmig_error *err)
 static int resume(void *opaque, struct vfmig_error *err)
 {
 	struct switch_command *c = opaque;
+	if (c->helper >= 0)
+		return ask_helper(c->helper, err);
 	return c->resume ? run("--resume-command", c->resume, err) : 0;
 }
 

@@ -17,7 +17,7 @@
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
 
-enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_MULTIFD, OPT_UUID };
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_JOURNAL, OPT_RETRY_FOR, OPT_MULTIFD, OPT_UUID };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -28,6 +28,13 @@ static const struct argp_option options[] = {
 	{ "dma", OPT_DMA, "FILE@IOVA[:SIZE]", 0,
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
+	OPEN_LINK_OPTIONS,
+	{ "journal", OPT_JOURNAL, "DIR", 0,
+	  "unix:, tcp: to another vfmig: keep in DIR what this side has promised, so that after a crash 'vfmig "
+	  "resolve' knows which side may run the device", 0 },
+	{ "retry-for", OPT_RETRY_FOR, "MS", 0,
+	  "unix:, tcp: to another vfmig: when the connection is lost at the switch, try so long to have another "
+	  "(60000)", 0 },
 	{ "multifd", OPT_MULTIFD, "N", 0,
 	  "Move the devices' state over N further connections, 1 to 64, as QEMU does with its capability multifd "
 	  "(unix:, tcp:)", 0 },
@@ -112,6 +119,8 @@ static void check_arguments(struct argp_state *state, const struct transfer *t)
 	if (!t->link_uri)
 		argp_error(state, "%s", t->direction == VFMIG_SAVE ? "where to? Expected -o LINK" :
 								     "where from? Expected -i LINK");
+	if (t->link_options.tls_hostname && !t->link_options.tls_creds)
+		argp_error(state, "--tls-hostname needs --tls-creds");
 	if (t->num_ids > t->num_uris || (t->num_uris > 1 && t->num_ids < t->num_uris))
 		argp_error(state, "%zu devices and %zu --id: several devices need one each", t->num_uris, t->num_ids);
 	for (size_t i = 0; i < t->num_ids; i++)
@@ -123,7 +132,8 @@ static void check_arguments(struct argp_state *state, const struct transfer *t)
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct transfer *t = state->input;
-	if (open_parse_option(key, arg, state, &t->device_options))
+	if (open_parse_option(key, arg, state, &t->device_options) ||
+	    open_parse_link_option(key, arg, state, &t->link_options))
 		return 0;
 	switch (key) {
 	case OPT_ID:
@@ -134,6 +144,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_DMA:
 		add_dma(state, t, arg);
+		return 0;
+	case OPT_JOURNAL:
+		t->journal = arg;
+		return 0;
+	case OPT_RETRY_FOR:
+		t->retry_for_ns = transfer_parse_ms(state, "--retry-for", arg) * NS_PER_MS;
 		return 0;
 	case OPT_JSON:
 		t->json = true;
@@ -195,20 +211,32 @@ static int open_devices(struct transfer *t, struct vfmig_error *err)
 	return 0;
 }
 
+/*
+ * A kernel device's state ends with this process, so that waiting for the other
+ * side ends when that is there, or when somebody says so by a signal.
+ */
+static uint64_t retry_for_ns(const struct transfer *t)
+{
+	for (size_t i = 0; i < t->num_uris; i++)
+		if (device_uri_owns(t->uris[i]) && !t->retry_for_ns)
+			return UINT64_MAX;
+	return t->retry_for_ns;
+}
+
 int transfer_open(struct transfer *t, struct vfmig_error *err)
 {
-	struct vfmig_link_options opts = {
-		.size = sizeof(opts),
-		.timeout_ms = t->timeout_ms,
-		.listening = output_listening,
-		.listening_opaque = &t->output,
-		.further_connections = t->multifd_channels,
-	};
+	struct vfmig_link_options *opts = &t->link_options;
+	opts->size = sizeof(*opts);
+	opts->timeout_ms = t->timeout_ms;
+	opts->listening = output_listening;
+	opts->listening_opaque = &t->output;
+	opts->further_connections = t->multifd_channels;
 	bool is_save = t->direction == VFMIG_SAVE;
 	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
 		    is_save && !strcmp(t->link_uri, "-"));
+	t->retry_for_ns = retry_for_ns(t);
 	int r = open_devices(t, err);
-	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, &opts, &t->link, err);
+	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, opts, &t->link, err);
 }
 
 /*
@@ -221,7 +249,9 @@ static int open_signals(struct vfmig_error *err)
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
-	signal(SIGPIPE, SIG_IGN); /* nobody reads what is printed: no reason to leave a device half-way */
+	/* Nobody reads what is printed, or a journal has no room: no reason to leave a device half-way. */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return error_errno(err, -errno, "signals");
 	int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

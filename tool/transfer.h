@@ -20,7 +20,10 @@ struct transfer {
 	struct open_dma dma[TRANSFER_MAX];
 	size_t num_dma;
 	uint32_t timeout_ms; /* 0: not given */
+	const char *journal; /* NULL: none */
+	uint64_t retry_for_ns; /* 0: not given */
 	struct vfmig_device_options device_options;
+	struct vfmig_link_options link_options;
 	bool json, quiet;
 	uint32_t multifd_channels; /* 0: one connection */
 	uint8_t uuid[16];

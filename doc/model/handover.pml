@@ -151,13 +151,15 @@ active proctype destination()
 		if
 		:: d_has -> d_journal = COMMITTED; d = COMMITTED
 		:: !d_has -> d_journal = ABANDONED; d = ABANDONED; send(to_s, lost)
-		:: refused < REFUSALS -> refused++; asked = NOT_YET /* as if it had not come: asks again */
+		:: refused < REFUSALS -> refused++; d_has = false; d = ABANDONED; send(to_s, lost) /* the journal is full */
 		fi }
 	:: atomic { d == PREPARED && to_d ? [abort] -> to_d ? abort; d_journal = ABANDONED; d_has = false; d = ABANDONED }
 #ifdef WRONG_GUESS
 	:: atomic { d == PREPARED && !up -> d_journal = COMMITTED; d = COMMITTED }
 #endif
 	:: atomic { d == COMMITTED && !d_runs -> d_runs = true }
+	:: atomic { d == COMMITTED && !d_runs && refused < REFUSALS -> /* it does not start */
+		refused++; d_has = false; d_journal = ABANDONED; d = ABANDONED; send(to_s, lost) }
 	:: atomic { d == COMMITTED && d_runs -> d_journal = RUNNING; d = RUNNING; said = false }
 	:: atomic { d == RUNNING && !said -> said = true; send(to_s, running) }
 	/* The answers of one that has ended. */
@@ -174,7 +176,7 @@ active proctype destination()
 		:: to_d ? end_of_stream
 		fi }
 	/* Killed and started again. */
-	:: atomic { crashes < CRASHES && d != ABANDONED -> crash();
+	:: atomic { crashes < CRASHES && (d != ABANDONED || d_journal == PREPARED) -> crash();
 #ifdef KERNEL_DEVICE
 		d_has = false;
 		/* Committed, it may have run, and what it did cannot be undone. */

@@ -167,7 +167,7 @@ int exec_link_open(const char *rest, enum vfmig_direction direction,
 	struct exec_link *e = calloc(1, sizeof(*e));
 	if (!e)
 		return error_errno(err, -ENOMEM, "link");
-	e->fd.fd = e->fd.listener = e->pidfd = -1;
+	e->fd.fd = e->pidfd = -1;
 	int r = exec_start(e, rest, direction, err);
 	if (r < 0) {
 		exec_close(&e->fd.base);

@@ -26,6 +26,7 @@
 
 #include "link/schemes.h"
 #include "link/socket.h"
+#include "link/socket_link.h"
 
 /* Room in a pipe: an unprivileged process's limit. With the usual 64 KiB both
  * sides sleep and wake for every 64 KiB, and a third of the throughput is lost. */
@@ -142,13 +143,6 @@ void fd_link_done(struct fd_link *f)
 	if (f->fd >= 0)
 		close(f->fd);
 	f->fd = -1;
-	if (f->listener >= 0)
-		close(f->listener);
-	f->listener = -1;
-	if (f->path)
-		unlink(f->path);
-	free(f->path);
-	f->path = NULL;
 }
 
 static int init_socket(struct fd_link *f, struct vfmig_error *err)
@@ -215,7 +209,7 @@ int fd_link_init(struct fd_link *f, int fd, bool own, enum vfmig_direction direc
 		 struct vfmig_error *err)
 {
 	f->base.ops = ops;
-	f->base.file_fd = f->base.listen_fd = f->listener = -1;
+	f->base.file_fd = -1;
 	f->fd = fd;
 	struct stat st;
 	int r = check_direction(fd, direction, err);
@@ -246,31 +240,6 @@ fail:
 	return r;
 }
 
-void fd_link_listen(struct vfmig_link *l, int listener, char *path)
-{
-	struct fd_link *f = (struct fd_link *)l;
-	f->listener = l->listen_fd = listener;
-	f->path = path;
-}
-
-static int fd_link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err)
-{
-	struct fd_link *f = (struct fd_link *)l;
-	struct vfmig_link_options opts = { .size = sizeof(opts), .timeout_ms = f->timeout_ms };
-	if (f->can_repeat)
-		return vfmig_link_open(l->name, VFMIG_SAVE, &opts, ret, err);
-	if (f->listener < 0)
-		return error_set(err, -EOPNOTSUPP, "%s: has one connection; several need unix: or tcp:", l->name);
-	if (!ready(f->listener, POLLIN))
-		return -EAGAIN;
-	int fd = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC);
-	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
-		return -EAGAIN;
-	if (fd < 0)
-		return error_errno(err, -errno, "%s: accept", l->name);
-	return fd_link_new(fd, true, l->name, VFMIG_LOAD, ret, err);
-}
-
 static void fd_link_close(struct vfmig_link *l)
 {
 	fd_link_done((struct fd_link *)l);
@@ -282,7 +251,6 @@ static const struct link_ops fd_ops = {
 	.writev = fd_link_writev,
 	.read = fd_link_read,
 	.finish = fd_link_finish,
-	.another = fd_link_another,
 	.close = fd_link_close,
 };
 
@@ -304,36 +272,30 @@ int fd_link_new(int fd, bool own, const char *name, enum vfmig_direction directi
 	return 0;
 }
 
-int fd_link_connected(int fd, uint32_t timeout_ms, struct vfmig_link **ret, struct vfmig_error *err)
-{
-	int r = fd_link_new(fd, true, "", VFMIG_SAVE, ret, err);
-	if (r == 0) {
-		((struct fd_link *)*ret)->can_repeat = true;
-		((struct fd_link *)*ret)->timeout_ms = timeout_ms;
-	}
-	return r;
-}
-
 int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struct vfmig_link **ret,
 		 struct vfmig_error *err)
 {
 	return fd_link_new(fd, false, name, direction, ret, err);
 }
 
-/* A listening socket, as systemd hands over: takes the next connection in its place. */
-static int take_connection(int fd, const struct vfmig_link_options *opts, int *ret_listener, struct vfmig_error *err)
+static bool listens(int fd)
 {
-	int listens = 0;
-	socklen_t length = sizeof(listens);
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens)
-		return fd;
+	int on = 0;
+	socklen_t length = sizeof(on);
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &length) == 0 && on;
+}
+
+/* A listening socket, as systemd hands over: the next connection that comes to it. */
+static int take_connection(int listener, enum vfmig_direction direction, const struct vfmig_link_options *opts,
+			   struct vfmig_link **ret, struct vfmig_error *err)
+{
 	char where[16];
-	snprintf(where, sizeof(where), "fd:%d", fd);
-	int r = socket_accept(fd, where, opts, err);
-	if (r >= 0 && opts->further_connections)
-		*ret_listener = fd;
-	else
-		close(fd);
+	snprintf(where, sizeof(where), "fd:%d", listener);
+	int r = fcntl(listener, F_SETFD, FD_CLOEXEC) < 0 ? error_errno(err, -errno, "fd %d", listener) :
+							   socket_accept(listener, where, opts, err);
+	if (r >= 0)
+		return socket_link_new(r, listener, NULL, "", direction, opts->timeout_ms, ret, err);
+	close(listener);
 	return r;
 }
 
@@ -345,25 +307,27 @@ int fd_link_open(const char *rest, enum vfmig_direction direction,
 	long fd = strtol(rest, &end, 10);
 	if (errno || *end || rest[0] < '0' || rest[0] > '9' || fd > INT_MAX)
 		return error_set(err, -EINVAL, "'%s' is not the number of an fd", rest);
-	int listener = -1, r = take_connection((int)fd, opts, &listener, err);
-	if (r >= 0)
-		r = fd_link_new(r, false, "", direction, ret, err);
-	if (r == 0)
-		fd_link_listen(*ret, listener, NULL);
-	else if (listener >= 0)
-		close(listener);
-	return r;
+	int r = socket_check_plain_fd((int)fd, opts, err);
+	if (r < 0) {
+		close((int)fd);
+		return r;
+	}
+	return listens((int)fd) ? take_connection((int)fd, direction, opts, ret, err) :
+				  fd_link_new((int)fd, false, "", direction, ret, err);
 }
 
 int stdio_link_open(const char *rest, enum vfmig_direction direction,
 		    const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
-	(void)rest, (void)opts;
+	(void)rest;
 	const char *name = direction == VFMIG_SAVE ? "standard output" : "standard input";
 	int standard = direction == VFMIG_SAVE ? STDOUT_FILENO : STDIN_FILENO;
 	if (direction == VFMIG_SAVE && isatty(standard))
 		return error_set(err, -ENOTTY, "%s is a terminal: the stream is binary, send it to a file or a pipe",
 				 name);
+	int r = socket_check_plain_fd(standard, opts, err);
+	if (r < 0)
+		return r;
 	int fd = fcntl(standard, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (fd < 0)
 		return error_errno(err, -errno, "%s", name);

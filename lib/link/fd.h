@@ -12,12 +12,6 @@ struct fd_link {
 	/* Others share the open file description, so O_NONBLOCK is not ours to
 	 * set: poll is asked before each small read and write. */
 	bool shared;
-	/* For further connections: loading, where they come (-1: none may), and the socket's name to remove at
-	 * the end; saving, that its name can be connected to once more. */
-	int listener;
-	char *path;
-	bool can_repeat;
-	uint32_t timeout_ms;
 };
 
 /*
@@ -35,14 +29,8 @@ int fd_link_finish(struct vfmig_link *l, struct vfmig_error *err);
 /* Closes the fd only: fd_link_init's counterpart. */
 void fd_link_done(struct fd_link *f);
 
-/* The link goes on listening (takes listener and, from malloc or NULL, the path of its socket). */
-void fd_link_listen(struct vfmig_link *l, int listener, char *path);
-
 /* A whole link of fd (takes, also on failure) as link_from_fd, with `own` as above. */
 int fd_link_new(int fd, bool own, const char *name, enum vfmig_direction direction, struct vfmig_link **ret,
 		struct vfmig_error *err);
-
-/* One of a socket that was connected to (takes) by the link's URI, which can be done once more. */
-int fd_link_connected(int fd, uint32_t timeout_ms, struct vfmig_link **ret, struct vfmig_error *err);
 
 #endif

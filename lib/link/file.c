@@ -120,7 +120,7 @@ int file_link_open(const char *rest, enum vfmig_direction direction,
 	struct file_link *f = calloc(1, sizeof(*f));
 	if (!f)
 		return error_errno(err, -ENOMEM, "link");
-	f->fd.fd = f->fd.listener = -1;
+	f->fd.fd = -1;
 	f->path = strdup(rest);
 	int r = f->path ? open_any(f, direction, opts->timeout_ms, err) : error_errno(err, -ENOMEM, "link");
 	if (r >= 0)

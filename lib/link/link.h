@@ -29,6 +29,13 @@ struct link_ops {
 	/* Saving only: everything has been written and is right. Makes it last:
 	 * flush, fsync, rename into place, wait for the command. May block. */
 	int (*finish)(struct vfmig_link *l, struct vfmig_error *err);
+	/*
+	 * May be NULL: a lost connection cannot be made again. Lets go of it and
+	 * makes (saving) or accepts (loading) another: 0; -EAGAIN: call again once
+	 * wait_fd is ready for POLLIN or POLLOUT; -errno: it never will. Who is at
+	 * its other end has to be asked.
+	 */
+	int (*reconnect)(struct vfmig_link *l, struct vfmig_error *err);
 	/* Optional, one more connection of the same kind. Saving: connects, which may block as opening does. Loading:
 	 * takes the next one that has come; -EAGAIN: there is none, and `listen_fd` is what to poll for. */
 	int (*another)(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
@@ -40,7 +47,10 @@ struct vfmig_link {
 	const struct link_ops *ops;
 	char name[256]; /* for messages: the URI */
 	int wait_fd;	/* to poll; -1: never has to be waited for (a file) */
-	int listen_fd;	/* with ops->another, while further connections may come; else not looked at */
+	/* What to poll wait_fd for after -EAGAIN, whatever was tried; 0: POLLIN to read, POLLOUT to write. */
+	short only_events;
+	bool buffered;	/* the last read left something that poll does not know of: read on before waiting */
+	int listen_fd;	/* loading, with ops->another: to poll for further connections */
 	bool two_way;	/* has a return path */
 	/* When the save has failed: certainly nobody has taken the stream and runs by it. */
 	bool taken_by_nobody;
@@ -53,8 +63,15 @@ struct vfmig_link {
 ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err);
 ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
 int link_finish(struct vfmig_link *l, struct vfmig_error *err);
+int link_reconnect(struct vfmig_link *l, struct vfmig_error *err);
 
-/* -EOPNOTSUPP: a link of this kind has one connection. */
+/*
+ * Has the link watched by an epoll for these of POLLIN and POLLOUT, or for only_events; 0: not watched.
+ * *watched: for what it is now, at first 0.
+ */
+void link_watch(const struct vfmig_link *l, int epoll_fd, short events, uint32_t *watched);
+
+/* The new one has to be closed before l. -EOPNOTSUPP: a link of this kind has one connection. */
 int link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
 
 /* Takes fd, which any kind of file may be; for tests and handed-over sockets. */

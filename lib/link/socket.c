@@ -33,8 +33,7 @@ bool socket_retry(uint64_t deadline_ns)
 	return true;
 }
 
-/* 0, -ETIMEDOUT, -errno. A signal does not end the wait. */
-static int wait_for(int fd, short events, uint64_t deadline_ns)
+int socket_wait(int fd, short events, uint64_t deadline_ns)
 {
 	for (;;) {
 		struct pollfd p = { .fd = fd, .events = events };
@@ -58,7 +57,7 @@ static int wait_for(int fd, short events, uint64_t deadline_ns)
 
 static int connected(int fd, uint64_t deadline_ns)
 {
-	int r = wait_for(fd, POLLOUT, deadline_ns);
+	int r = socket_wait(fd, POLLOUT, deadline_ns);
 	if (r < 0)
 		return r;
 	int code;
@@ -111,7 +110,7 @@ int socket_accept(int listener, const char *where, const struct vfmig_link_optio
 	if (opts->listening)
 		opts->listening(opts->listening_opaque, where);
 	for (;;) {
-		int r = wait_for(listener, POLLIN, deadline_ns);
+		int r = socket_wait(listener, POLLIN, deadline_ns);
 		if (r == -ETIMEDOUT)
 			return error_set(err, r, "nobody connected in time");
 		if (r < 0)

@@ -13,6 +13,9 @@ uint64_t socket_deadline(uint32_t timeout_ms);
 /* Waits a moment; false when the deadline has passed. */
 bool socket_retry(uint64_t deadline_ns);
 
+/* 0, -ETIMEDOUT, -errno. A signal does not end the wait. */
+int socket_wait(int fd, short events, uint64_t deadline_ns);
+
 /* fd or -errno; -ETIMEDOUT after the deadline. One attempt. */
 int socket_connect(const struct sockaddr *address, socklen_t length, uint64_t deadline_ns);
 /*
@@ -26,5 +29,10 @@ int socket_set_options(int fd);
  * fd or -errno; -ETIMEDOUT.
  */
 int socket_accept(int listener, const char *where, const struct vfmig_link_options *opts, struct vfmig_error *err);
+
+/* Plain text over TCP stays on this machine, unless the options say TLS or that it may leave. -EPERM. */
+int socket_check_plain(const struct sockaddr *address, const struct vfmig_link_options *opts, struct vfmig_error *err);
+/* The same of a listening or connected socket, or what else fd may be. */
+int socket_check_plain_fd(int fd, const struct vfmig_link_options *opts, struct vfmig_error *err);
 
 #endif

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "link/fd.h"
 #include "link/schemes.h"
 #include "link/socket.h"
+#include "link/socket_link.h"
 
 /* Splits "HOST:PORT" or "[HOST]:PORT" in place. */
 static int split_address(char *text, char **ret_host, char **ret_port, struct vfmig_error *err)
@@ -94,38 +94,35 @@ static void name_listener(int fd, char *name, size_t size)
 	snprintf(name, size, strchr(host, ':') ? "tcp:[%s]:%s" : "tcp:%s:%s", host, port);
 }
 
-static int tcp_accept(const struct addrinfo *list, const struct vfmig_link_options *opts, struct vfmig_link **ret,
-		      struct vfmig_error *err)
+static int tcp_accept(const struct addrinfo *list, const struct vfmig_link_options *opts, char *name, size_t size,
+		      int *ret_listener, struct vfmig_error *err)
 {
-	char name[256] = "";
 	int listener = tcp_listen(list, opts->further_connections, err);
 	if (listener < 0)
 		return listener;
-	name_listener(listener, name, sizeof(name));
-	int r = socket_accept(listener, name, opts, err);
-	if (r >= 0)
-		r = fd_link_new(r, true, name, VFMIG_LOAD, ret, err);
-	if (r == 0 && opts->further_connections)
-		fd_link_listen(*ret, listener, NULL);
-	else
+	name_listener(listener, name, size);
+	int fd = socket_accept(listener, name, opts, err);
+	if (fd < 0)
 		close(listener);
-	return r;
+	else
+		*ret_listener = listener;
+	return fd;
 }
 
 int tcp_link_open(const char *rest, enum vfmig_direction direction,
 		  const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	struct addrinfo *list;
+	char name[256] = "";
+	int listener = -1;
 	int r = resolve(rest, direction, &list, err);
 	if (r < 0)
 		return r;
-	if (direction == VFMIG_LOAD) {
-		r = tcp_accept(list, opts, ret, err);
-	} else {
-		r = tcp_connect(list, opts->timeout_ms, err);
-		if (r >= 0)
-			r = fd_link_connected(r, opts->timeout_ms, ret, err);
-	}
+	for (const struct addrinfo *a = list; a && !r; a = a->ai_next)
+		r = socket_check_plain(a->ai_addr, opts, err);
+	if (!r)
+		r = direction == VFMIG_SAVE ? tcp_connect(list, opts->timeout_ms, err) :
+					      tcp_accept(list, opts, name, sizeof(name), &listener, err);
 	freeaddrinfo(list);
-	return r;
+	return r < 0 ? r : socket_link_new(r, listener, NULL, name, direction, opts->timeout_ms, ret, err);
 }

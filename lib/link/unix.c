@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* unix.c: unix:PATH. Saving connects, loading listens and takes one connection. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "link/fd.h"
 #include "link/schemes.h"
 #include "link/socket.h"
+#include "link/socket_link.h"
 
 static int make_address(const char *path, struct sockaddr_un *ret, struct vfmig_error *err)
 {
@@ -62,40 +61,32 @@ static int remove_stale(const struct sockaddr_un *address, struct vfmig_error *e
 	return unlink(address->sun_path) < 0 ? error_errno(err, -errno, "remove the stale socket") : 0;
 }
 
-/* The socket's name goes with the first connection, or with the link if there may be more. */
-static int unix_take(int listener, const char *path, const struct vfmig_link_options *opts, struct vfmig_link **ret,
-		     struct vfmig_error *err)
-{
-	char where[sizeof(((struct sockaddr_un *)0)->sun_path) + 8], *copy = NULL;
-	snprintf(where, sizeof(where), "unix:%s", path);
-	int r = listen(listener, (int)opts->further_connections + 1) < 0 ? error_errno(err, -errno, "listen") :
-									   socket_accept(listener, where, opts, err);
-	if (r >= 0)
-		r = fd_link_new(r, true, "", VFMIG_LOAD, ret, err);
-	if (r == 0 && opts->further_connections && (copy = strdup(path))) {
-		fd_link_listen(*ret, listener, copy);
-		return 0;
-	}
-	unlink(path);
-	close(listener);
-	return r;
-}
-
 static int unix_accept(const struct sockaddr_un *address, const struct vfmig_link_options *opts,
-		       struct vfmig_link **ret, struct vfmig_error *err)
+		       int *ret_listener, struct vfmig_error *err)
 {
+	char where[sizeof(address->sun_path) + 8];
 	int r = remove_stale(address, err);
 	if (r < 0)
 		return r;
+	snprintf(where, sizeof(where), "unix:%s", address->sun_path);
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (listener < 0)
 		return error_errno(err, -errno, "socket");
 	if (bind(listener, (const struct sockaddr *)address, sizeof(*address)) < 0) {
 		r = error_errno(err, -errno, "bind");
-		close(listener);
-		return r;
+	} else {
+		if (listen(listener, (int)opts->further_connections + 1) < 0)
+			r = error_errno(err, -errno, "listen");
+		else
+			r = socket_accept(listener, where, opts, err);
+		if (r < 0)
+			unlink(address->sun_path);
 	}
-	return unix_take(listener, address->sun_path, opts, ret, err);
+	if (r < 0)
+		close(listener);
+	else
+		*ret_listener = listener;
+	return r;
 }
 
 int unix_link_open(const char *rest, enum vfmig_direction direction,
@@ -105,8 +96,9 @@ int unix_link_open(const char *rest, enum vfmig_direction direction,
 	int r = make_address(rest, &address, err);
 	if (r < 0)
 		return r;
-	if (direction == VFMIG_LOAD)
-		return unix_accept(&address, opts, ret, err);
-	r = unix_connect(&address, opts->timeout_ms, err);
-	return r < 0 ? r : fd_link_connected(r, opts->timeout_ms, ret, err);
+	int listener = -1;
+	r = direction == VFMIG_SAVE ? unix_connect(&address, opts->timeout_ms, err) :
+				      unix_accept(&address, opts, &listener, err);
+	const char *path = listener < 0 ? NULL : address.sun_path;
+	return r < 0 ? r : socket_link_new(r, listener, path, "", direction, opts->timeout_ms, ret, err);
 }

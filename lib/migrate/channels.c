@@ -28,7 +28,8 @@ enum connection_state {
 
 struct connection {
 	struct vfmig_link *link;
-	bool owned, watched;
+	bool owned;
+	uint32_t watched; /* for these events; 0: not */
 	enum connection_state state;
 	unsigned int channel;
 	uint8_t head[MULTIFD_HEAD_MAX];
@@ -52,7 +53,7 @@ struct channels {
 	struct window *windows;
 	uint64_t bytes;
 	int epoll_fd;
-	short main_events;
+	uint32_t main_events;
 	uint8_t skipped[SKIP_BYTES];
 };
 
@@ -86,7 +87,7 @@ static void unwatch(struct channels *c, struct connection *n)
 {
 	if (n->watched)
 		epoll_ctl(c->epoll_fd, EPOLL_CTL_DEL, n->link->wait_fd, NULL);
-	n->watched = false;
+	n->watched = 0;
 }
 
 /* A stranger's connection ends nothing but itself. */
@@ -404,11 +405,10 @@ uint64_t channels_bytes(const struct channels *c)
 
 static void watch(struct channels *c, struct connection *n)
 {
-	struct epoll_event event = { .events = EPOLLIN };
 	bool wanted = n->state == UNKNOWN || n->state == INIT || n->state == HEAD || n->state == DATA ||
 		      n->state == SKIP;
-	if (wanted && !n->watched)
-		n->watched = epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, n->link->wait_fd, &event) == 0;
+	if (wanted)
+		link_watch(n->link, c->epoll_fd, POLLIN, &n->watched);
 }
 
 static void watch_listener(struct channels *c)
@@ -423,15 +423,10 @@ static void watch_listener(struct channels *c)
 
 int channels_wait(struct channels *c, short main_events)
 {
-	struct epoll_event event = { .events = (main_events & POLLIN ? EPOLLIN : 0u) |
-					       (main_events & POLLOUT ? EPOLLOUT : 0u) };
 	for (size_t i = 0; i < c->count; i++)
 		watch(c, &c->list[i]);
 	watch_listener(c);
-	if (c->main && main_events != c->main_events) {
-		int op = !c->main_events ? EPOLL_CTL_ADD : main_events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
-		if (epoll_ctl(c->epoll_fd, op, c->main->link->wait_fd, &event) == 0)
-			c->main_events = main_events;
-	}
+	if (c->main)
+		link_watch(c->main->link, c->epoll_fd, main_events, &c->main_events);
 	return c->epoll_fd;
 }

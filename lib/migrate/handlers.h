@@ -52,7 +52,7 @@ struct participant {
 	/* Load, state that came by channels: the next packet's bytes, behind which there is room for one more. */
 	int (*take_packet)(void *opaque, bool config, uint8_t *data, size_t length, struct vfmig_error *err);
 	bool (*has_all)(const void *opaque); /* load: to its config record, however it came */
-	int (*settle)(void *opaque, struct vfmig_error *err); /* save: out of stop-and-copy, all data being read */
+	int (*settle)(void *opaque, struct vfmig_error *err); /* out of stop-and-copy or resuming, into stop */
 	void (*undo_prepare)(void *opaque); /* to a P2P state, if there is one and it will run again */
 	void (*free)(void *opaque);
 };

@@ -11,6 +11,8 @@
  *   READ           sections to load_state; commands; the description
  *   COMPLETE       each participant: verified against the description, then
  *                  load_complete (config space)
+ *   HOLD, AGREE    from a vfmig only: devices stopped, and nothing started before
+ *                  the source has decided (handover.c)
  *   START_PREPARE  all participants, devices at the same time (together.c)
  *   START          the same
  *   REPORT         return path: SHUT, 0 (after the start: the source must not
@@ -46,12 +48,14 @@ int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opt
 		r = error_set(err, -EINVAL, "%s: has one connection; several need unix: or tcp:", link->name);
 	if (r == 0 && (l->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
+	l->log = (struct log) { l->opts.log, l->opts.log_opaque };
+	if (r == 0)
+		r = handover_init(&l->handover, HANDOVER_DESTINATION, link, NULL, l->opts.retry_for_ns, &l->log, err);
 	if (r < 0) {
 		vfmig_load_free(l);
 		return r;
 	}
 	l->participants.loading = true;
-	l->log = (struct log) { l->opts.log, l->opts.log_opaque };
 	*ret_load = l;
 	return 0;
 }
@@ -66,6 +70,7 @@ void vfmig_load_free(struct vfmig_load *load)
 		fail(load, -ECANCELED, NULL);
 	participants_clear(&load->participants);
 	reader_free(load->reader);
+	handover_clear(&load->handover);
 	channels_free(load->channels);
 	if (load->cancel_fd >= 0)
 		close(load->cancel_fd);
@@ -180,35 +185,75 @@ static int do_read(struct vfmig_load *l, struct vfmig_error *err)
 	return 0;
 }
 
-static int do_start(struct vfmig_load *l, struct vfmig_error *err)
+static int verify_all(struct vfmig_load *l, struct vfmig_error *err)
 {
-	int r;
-	if (l->stage == COMPLETE)
-		r = verify_one(l, &l->participants.list[l->at], err);
-	else
-		r = participants_together(&l->participants,
-					  l->stage == START ? TOGETHER_START : TOGETHER_START_PREPARE, err);
+	int r = verify_one(l, &l->participants.list[l->at], err);
 	if (r < 0)
 		return error_not_again(r);
-	if (l->stage == COMPLETE && ++l->at < l->participants.count)
-		return 0;
-	l->stage++;
-	if (l->stage != REPORT)
+	if (++l->at == l->participants.count)
+		l->stage = handover_recognised(&l->handover) ? HOLD : START_PREPARE;
+	return 0;
+}
+
+static int do_hold(struct vfmig_load *l, struct vfmig_error *err)
+{
+	int r = participants_together(&l->participants, TOGETHER_SETTLE, err);
+	if (r == 0)
+		r = handover_prepared(&l->handover, reader_seal(l->reader), reader_rest(l->reader), err);
+	if (r < 0)
+		return error_not_again(r);
+	l->stage = AGREE;
+	return 0;
+}
+
+/* Nothing runs here before the source has said so. */
+static int do_agree(struct vfmig_load *l, struct vfmig_error *err)
+{
+	int r = handover_step(&l->handover, err);
+	if (r == HANDOVER_STEP_START)
+		l->stage = START_PREPARE;
+	if (r == HANDOVER_STEP_TAKE_BACK)
+		return error_set(err, l->handover.cause.code, "%s", l->handover.cause.message);
+	l->kept = r < 0 && r != -EAGAIN; /* given up: only the source, or a person, knows what is to become of it */
+	return r < 0 ? r : 0;
+}
+
+static int do_start(struct vfmig_load *l, struct vfmig_error *err)
+{
+	bool prepare = l->stage == START_PREPARE;
+	int r = participants_together(&l->participants, prepare ? TOGETHER_START_PREPARE : TOGETHER_START, err);
+	if (r < 0)
+		return error_not_again(r);
+	l->stage = prepare ? START : REPORT;
+	if (prepare)
 		return 0;
 	l->ended_ns = clock_now_ns();
 	l->status.phase = VFMIG_PHASE_COMPLETING;
 	participants_cleanup(&l->participants);
-	return l->return_path_open ? return_path_put(&l->return_path, WIRE_RETURN_SHUT, 0, err) : 0;
+	if (l->handover.state == HANDOVER_COMMITTED)
+		handover_running(&l->handover);
+	else if (l->return_path_open)
+		return return_path_put(&l->return_path, WIRE_RETURN_SHUT, 0, err);
+	return 0;
 }
 
-/* The load has succeeded: what can still go wrong is that the source does not hear of it. */
-static int do_report(struct vfmig_load *l)
+static int report(struct vfmig_load *l, struct vfmig_error *err)
+{
+	if (l->handover.state != HANDOVER_NONE)
+		return handover_step(&l->handover, err);
+	l->wait_events = POLLOUT;
+	return l->return_path_open ? return_path_flush(&l->return_path, l->link, err) : 0;
+}
+
+/* What can still go wrong is that the source does not hear of it. */
+static int do_report(struct vfmig_load *l, struct vfmig_error *err)
 {
 	struct vfmig_error e;
-	l->wait_events = POLLOUT;
-	int r = l->return_path_open ? return_path_flush(&l->return_path, l->link, &e) : 0;
+	int r = report(l, &e);
 	if (r == -EAGAIN && !atomic_load(&l->cancelled))
 		return r;
+	if (l->taken_back)
+		return error_set(err, l->cause.code, "%s", l->cause.message);
 	if (r == -EAGAIN)
 		error_set(&e, r, "cancelled while it does not read");
 	if (r < 0)
@@ -222,13 +267,18 @@ static int do_report(struct vfmig_load *l)
 
 /* ---------------------------------------------------------------- driving */
 
-static int fail(struct vfmig_load *l, int code, struct vfmig_error *err)
+static void tell_refused(struct vfmig_load *l)
 {
-	struct vfmig_error trouble, ignored;
+	struct vfmig_error ignored;
+	if (l->return_path_open && return_path_put(&l->return_path, WIRE_RETURN_SHUT, 1, &ignored) == 0)
+		(void)return_path_flush(&l->return_path, l->link, &ignored);
+}
+
+/* The devices as they were, with nothing of the load. What could not be put back is added to the error. */
+static void take_back(struct vfmig_load *l, int code, struct vfmig_error *err)
+{
+	struct vfmig_error trouble;
 	char cause[sizeof(trouble.message)] = "";
-	l->failed = code;
-	l->ended_ns = clock_now_ns();
-	l->status.phase = atomic_load(&l->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED;
 	bool undone = participants_undo(&l->participants, &trouble);
 	l->status.source_may_run = undone;
 	if (err) {
@@ -238,14 +288,70 @@ static int fail(struct vfmig_load *l, int code, struct vfmig_error *err)
 	if (!undone)
 		error_set(err, code, "%s; %s", cause, trouble.message);
 	/* Only a device that certainly holds nothing of the load lets the source run again. */
-	if (undone && l->return_path_open && return_path_put(&l->return_path, WIRE_RETURN_SHUT, 1, &ignored) == 0)
-		(void)return_path_flush(&l->return_path, l->link, &ignored);
+	if (l->handover.state != HANDOVER_NONE)
+		handover_taken_back(&l->handover, undone);
+	else if (undone)
+		tell_refused(l);
+}
+
+static int fail(struct vfmig_load *l, int code, struct vfmig_error *err)
+{
+	l->failed = code;
+	l->ended_ns = clock_now_ns();
+	l->status.phase = atomic_load(&l->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED;
+	if (l->kept)
+		participants_cleanup(&l->participants);
+	else if (!l->taken_back)
+		take_back(l, code, err);
 	return code;
+}
+
+/* The source may have decided that the devices are here: it is told that they are not before this side ends. */
+static int fail_prepared(struct vfmig_load *l, int code, struct vfmig_error *err)
+{
+	struct vfmig_error ignored;
+	take_back(l, code, err);
+	l->taken_back = true;
+	l->stage = REPORT;
+	error_set(&l->cause, code, "%s", err ? err->message : "");
+	if (atomic_load(&l->cancelled))
+		(void)handover_step(&l->handover, &ignored);
+	return 0;
+}
+
+static int do_stage(struct vfmig_load *l, struct vfmig_error *err)
+{
+	int r;
+	switch (l->stage) {
+	case CHECK:
+	case READ:
+		l->wait_events = POLLIN;
+		r = return_path_flush(&l->return_path, l->link, err);
+		if (r == 0 || r == -EAGAIN)
+			r = l->stage == CHECK ? do_check(l, err) : do_read(l, err);
+		if (l->return_path.queued)
+			l->wait_events |= POLLOUT;
+		return r;
+	case COMPLETE:
+		return verify_all(l, err);
+	case HOLD:
+		return do_hold(l, err);
+	case AGREE:
+		return do_agree(l, err);
+	case START_PREPARE:
+	case START:
+		return do_start(l, err);
+	case REPORT:
+		return do_report(l, err);
+	case DONE:
+		break;
+	}
+	return 0;
 }
 
 int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 {
-	int r = 0;
+	int r;
 	if (err)
 		*err = (struct vfmig_error) { 0 };
 	if (l->stage == DONE)
@@ -256,17 +362,10 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 		return error_set(err, -EINVAL, "nothing to load into: no device was added");
 	if (atomic_load(&l->cancelled) && l->stage < REPORT)
 		r = error_set(err, -ECANCELED, "cancelled");
-	else if (!l->begun)
-		r = begin(l, err);
-	else if (l->stage == CHECK || l->stage == READ) {
-		l->wait_events = POLLIN;
-		r = return_path_flush(&l->return_path, l->link, err);
-		if (r == 0 || r == -EAGAIN)
-			r = l->stage == CHECK ? do_check(l, err) : do_read(l, err);
-		if (l->return_path.queued)
-			l->wait_events |= POLLOUT;
-	} else
-		r = l->stage == REPORT ? do_report(l) : do_start(l, err);
+	else
+		r = l->begun ? do_stage(l, err) : begin(l, err);
+	if (r < 0 && r != -EAGAIN && !l->taken_back && !l->kept && l->handover.state != HANDOVER_NONE)
+		r = fail_prepared(l, r, err);
 	if (l->reader)
 		l->status.total_bytes = reader_offset(l->reader) + (l->channels ? channels_bytes(l->channels) : 0);
 	if (r == -EAGAIN)
@@ -278,11 +377,13 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 
 int vfmig_load_wait(struct vfmig_load *load, short *ret_events)
 {
-	*ret_events = load->wait_events;
+	if (load->stage > HOLD && load->handover.state != HANDOVER_NONE)
+		return handover_wait(&load->handover, ret_events);
 	if (load->channels && load->stage == READ) {
 		*ret_events = POLLIN;
 		return channels_wait(load->channels, load->wait_events & (load->stream_ended ? ~POLLIN : ~0));
 	}
+	*ret_events = load->link->only_events ? load->link->only_events : load->wait_events;
 	return load->link->wait_fd;
 }
 

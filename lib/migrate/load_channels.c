@@ -2,6 +2,7 @@
 /* load_channels.c: a load from several connections: the stream by one of them, devices' state by the others too. */
 #include <string.h>
 
+#include "base/bytes.h"
 #include "migrate/load_impl.h"
 
 /* Whose packet is it? The STARTs of all sections have come before any. */
@@ -48,13 +49,29 @@ int load_open_channels(struct vfmig_load *l, struct vfmig_error *err)
 	return channels_new(l->link, &opts, &l->channels, err);
 }
 
+/* A source connects its channels before it begins. One whose packets nobody reads would wait for ever, stopped. */
+int load_check_alone(struct vfmig_load *l, struct vfmig_error *err)
+{
+	struct vfmig_link *other;
+	struct vfmig_error ignored;
+	uint8_t head[4];
+	if (l->channels || !l->link->ops->another || link_another(l->link, &other, &ignored) < 0)
+		return 0;
+	ssize_t n = link_read(other, head, sizeof(head), &ignored);
+	vfmig_link_close(other);
+	if (n != sizeof(head) || get_be32(head) != WIRE_MULTIFD_MAGIC)
+		return 0;
+	return error_set(err, -EBADMSG, "%s: the source has connected channels, too: say how many (--multifd)",
+			 l->link->name);
+}
+
 /* The connection that carries the stream is known now. */
 static int begin_stream(struct vfmig_load *l, struct vfmig_error *err)
 {
 	struct vfmig_link *stream = channels_main(l->channels);
 	if (!stream)
 		return -EAGAIN;
-	l->link = stream;
+	l->link = l->handover.link = stream;
 	int r = reader_new(stream, &l->reader, err);
 	if (r == 0)
 		reader_put_back_magic(l->reader);

@@ -7,10 +7,10 @@
 
 #include "migrate/channels.h"
 #include "migrate/handlers.h"
-#include "migrate/return_path.h"
+#include "migrate/handover.h"
 #include "stream/reader.h"
 
-enum load_stage { CHECK, READ, COMPLETE, START_PREPARE, START, REPORT, DONE };
+enum load_stage { CHECK, READ, COMPLETE, HOLD, AGREE, START_PREPARE, START, REPORT, DONE };
 
 struct vfmig_load {
 	struct vfmig_link *link;
@@ -22,7 +22,11 @@ struct vfmig_load {
 	struct participants participants;
 	struct return_path return_path;
 	bool return_path_open;
-	bool acked; /* the source was told that the initial bytes are loaded */
+	struct handover handover; /* decides, once the other side is known to be vfmig */
+	bool taken_back;	  /* the devices were, and the source is being told */
+	struct vfmig_error cause; /* of that */
+	bool kept;		  /* the devices stay loaded and stopped, whatever becomes of this program */
+	bool acked;		  /* the source was told that the initial bytes are loaded */
 
 	enum load_stage stage;
 	size_t at;
@@ -49,6 +53,8 @@ int load_take_record(struct vfmig_load *l, struct vfmig_error *err);
 /* With several connections: some more of whatever has come; as load_take_record. */
 int load_open_channels(struct vfmig_load *l, struct vfmig_error *err);
 int load_take_any(struct vfmig_load *l, struct vfmig_error *err);
+/* With one connection: has the source made more? -EBADMSG. */
+int load_check_alone(struct vfmig_load *l, struct vfmig_error *err);
 /* Some more of the body that the reader stands at. */
 int load_take_body(struct vfmig_load *l, struct vfmig_error *err);
 

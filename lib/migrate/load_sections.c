@@ -74,6 +74,8 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 {
 	char kind = record->section.kind;
 	int r = check_marked(l, record, err);
+	if (r == 0 && kind == 'S')
+		r = load_check_alone(l, err);
 	if (r == 0)
 		r = find_taker(l, record, &l->taker, err);
 	if (r < 0)
@@ -147,6 +149,30 @@ int load_take_body(struct vfmig_load *l, struct vfmig_error *err)
 
 /* --------------------------------------------------------------- commands */
 
+static int begin_handover(struct vfmig_load *l, struct vfmig_error *err)
+{
+	struct handover *h = &l->handover;
+	memcpy(l->status.session, h->session, sizeof(h->session));
+	if (!l->opts.journal)
+		return 0;
+	return journal_create(l->opts.journal, h->session, HANDOVER_DESTINATION, l->link->name, &l->participants,
+			      &h->journal, err);
+}
+
+static int take_ping(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
+{
+	uint32_t answer;
+	if (record->payload_length != 4)
+		return error_set(err, -EBADMSG, "offset 0x%llx: PING with %u bytes, expected 4",
+				 (unsigned long long)record->offset, record->payload_length);
+	if (!l->return_path_open || l->stage == CHECK)
+		return 0;
+	int r = handover_ping(&l->handover, get_be32(record->payload), &answer, err);
+	if (r == 1)
+		r = begin_handover(l, err);
+	return r < 0 ? r : return_path_put(&l->return_path, WIRE_RETURN_PONG, answer, err);
+}
+
 static int take_command(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
 {
 	switch (record->command) {
@@ -154,12 +180,7 @@ static int take_command(struct vfmig_load *l, const struct reader_record *record
 		l->return_path_open = l->link->two_way; /* a saved stream may hold the command, too */
 		return acknowledge(l, err);
 	case WIRE_COMMAND_PING:
-		if (record->payload_length != 4)
-			return error_set(err, -EBADMSG, "offset 0x%llx: PING with %u bytes, expected 4",
-					 (unsigned long long)record->offset, record->payload_length);
-		if (!l->return_path_open || l->stage == CHECK)
-			return 0;
-		return return_path_put(&l->return_path, WIRE_RETURN_PONG, get_be32(record->payload), err);
+		return take_ping(l, record, err);
 	case WIRE_COMMAND_SWITCHOVER_START:
 		if (l->channels)
 			channels_let_state_in(l->channels);

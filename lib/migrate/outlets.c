@@ -17,7 +17,7 @@ struct outlet {
 	uint8_t *buffer; /* [sent, used) waits to be sent */
 	size_t sent, used;
 	uint64_t number; /* of its packet, among all */
-	bool watched;
+	uint32_t watched;
 };
 
 struct outlets {
@@ -27,7 +27,7 @@ struct outlets {
 	bool overflow;
 	uint64_t packets, bytes;
 	struct vfmig_link *main;
-	short main_events;
+	uint32_t main_events;
 	int epoll_fd;
 };
 
@@ -166,20 +166,10 @@ uint64_t outlets_bytes(const struct outlets *o)
 /* Only what has something to send is watched: a channel that the other side closed would wake for ever. */
 int outlets_wait(struct outlets *o, short link_events)
 {
-	struct epoll_event out = { .events = EPOLLOUT };
 	for (unsigned int i = 0; i < o->count; i++) {
 		struct outlet *l = &o->list[i];
-		if (busy(l) == l->watched)
-			continue;
-		if (epoll_ctl(o->epoll_fd, busy(l) ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, l->link->wait_fd, &out) == 0)
-			l->watched = busy(l);
+		link_watch(l->link, o->epoll_fd, busy(l) ? POLLOUT : 0, &l->watched);
 	}
-	if (link_events != o->main_events) {
-		struct epoll_event event = { .events = (link_events & POLLIN ? EPOLLIN : 0u) |
-						       (link_events & POLLOUT ? EPOLLOUT : 0u) };
-		int op = !o->main_events ? EPOLL_CTL_ADD : link_events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
-		if (epoll_ctl(o->epoll_fd, op, o->main->wait_fd, &event) == 0)
-			o->main_events = link_events;
-	}
+	link_watch(o->main, o->epoll_fd, link_events, &o->main_events);
 	return o->epoll_fd;
 }

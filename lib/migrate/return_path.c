@@ -8,6 +8,7 @@
 #include "stream/wire.h"
 
 #define HEADER_BYTES 4u
+#define TLS_ALERT 0x1503u /* how a TLS server's answer to plain text begins */
 
 static int payload_of(uint16_t type)
 {
@@ -30,6 +31,11 @@ int return_path_read(struct return_path *rp, struct vfmig_link *link, uint16_t *
 		if (rp->have >= HEADER_BYTES) {
 			uint16_t type = get_be16(rp->in), length = get_be16(rp->in + 2);
 			int payload = payload_of(type);
+			if (type == TLS_ALERT)
+				return error_set(err, -ECONNABORTED,
+						 "%s: the other side refused plain text by a TLS alert: give "
+						 "credentials (--tls-creds DIR)",
+						 link->name);
 			if (payload < 0 || length != payload)
 				return error_set(err, -EPROTO,
 						 "return path: message of type %u with %u bytes, expected SHUT, PONG "

@@ -9,6 +9,7 @@
  * loop knows participants and a link; it does not know what a device is.
  *
  *   HEADER        header, CONFIGURATION; with a return path: open it, ping
+ *   GREET         with a return path: wait for the answer, which tells QEMU from vfmig
  *   SETUP         each participant: START section (save_setup)
  *   ITERATE       each participant in turn: PART section (save_live_iterate)
  *   DECIDE        after each round: converge.c tells whether to go on
@@ -20,12 +21,13 @@
  *   SETTLE        all devices: out of stop-and-copy
  *   STATE         each participant: FULL section (save_state)
  *   FINISH        once the channels are empty: EOF, description, seal
- *   CONFIRM       one-way link: made to last; two-way: wait for SHUT
+ *   CONFIRM       one-way link: made to last; QEMU: wait for SHUT; vfmig: handover.c
  *
  * Until the first byte of FINISH is offered to the link the other side cannot
  * have all of the state: a failure or cancel takes everything back and the
- * source may run. After that only the other side's refusal does; a lost link
- * leaves the source stopped, because the other side may be running.
+ * source may run. After that, with QEMU, only the other side's refusal does; a
+ * lost link leaves the source stopped, because the other side may be running.
+ * With a vfmig, which asks before it runs, it is the handover that knows.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -42,9 +44,12 @@
 #define DEFAULT_MACHINE "pc-q35-7.2"
 #define DEFAULT_DOWNTIME_NS (300 * NS_PER_MS)
 
-/* May the other side have all of the state? Then only its refusal lets the source run. */
-static bool end_sent(const struct vfmig_save *s)
+/* May the other side run? Then only its refusal lets the source run. */
+static bool may_run_there(const struct vfmig_save *s)
 {
+	enum handover_state state = s->handover.state;
+	if (state != HANDOVER_NONE)
+		return state == HANDOVER_COMMITTED || state == HANDOVER_DONE || s->handover.stuck;
 	return s->finish_offset && writer_sent(s->writer) > s->finish_offset && !s->refused;
 }
 
@@ -75,13 +80,15 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 	if (r == 0 && (s->opts.max_bandwidth || s->opts.switchover_ack) &&
 	    (s->pause_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "timerfd");
+	s->log = (struct log) { s->opts.log, s->opts.log_opaque };
+	if (r == 0)
+		r = handover_init(&s->handover, HANDOVER_SOURCE, link, NULL, s->opts.retry_for_ns, &s->log, err);
 	if (r < 0) {
 		vfmig_save_free(s);
 		return r;
 	}
 	strcpy(s->machine, machine);
 	s->return_path_open = link->two_way && !s->opts.no_return_path;
-	s->log = (struct log) { s->opts.log, s->opts.log_opaque };
 	s->converge = (struct converge) {
 		.downtime_limit_ns = s->opts.downtime_limit_ns ? s->opts.downtime_limit_ns : DEFAULT_DOWNTIME_NS,
 		.max_bandwidth = s->opts.max_bandwidth,
@@ -96,13 +103,14 @@ void vfmig_save_free(struct vfmig_save *save)
 	if (!save)
 		return;
 	struct vfmig_error ignored;
-	if (save->stage != DONE && !save->failed && save->writer && !end_sent(save))
+	if (save->stage != DONE && !save->failed && save->writer && !may_run_there(save))
 		participants_undo(&save->participants, &ignored);
 	participants_cleanup(&save->participants);
 	participants_clear(&save->participants);
 	description_clear(&save->description);
 	writer_free(save->writer);
 	outlets_free(save->outlets);
+	handover_clear(&save->handover);
 	if (save->cancel_fd >= 0)
 		close(save->cancel_fd);
 	if (save->pause_fd >= 0)
@@ -141,36 +149,55 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 	char cause[sizeof(trouble.message)] = "";
 	s->failed = code;
 	s->status.phase = atomic_load(&s->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED;
+	if (s->taken_back)
+		return code;
 	s->ended_ns = clock_now_ns();
 	if (err) {
 		err->code = code;
 		memcpy(cause, err->message, sizeof(cause));
 	}
 	s->refused |= s->link->taken_by_nobody;
-	if (end_sent(s)) {
+	if (may_run_there(s)) {
 		participants_cleanup(&s->participants);
+		if (s->handover.state != HANDOVER_NONE)
+			return code;
 		return error_set(err, code,
 				 "%s; the end of the stream was sent, so the other side may have the state: the source "
 				 "stays stopped",
 				 cause);
 	}
-	s->status.source_may_run = participants_undo(&s->participants, &trouble);
-	if (!s->status.source_may_run)
+	if (save_take_back(s, &trouble) < 0)
 		return error_set(err, code, "%s; %s", cause, trouble.message);
 	return code;
 }
 
-/*
- * The channels: -EAGAIN while the stage has to wait for them. Before the stop it is waited for the answer to
- * the ping: a QEMU fails if a device's packet overtakes the stream and comes before it has begun to load.
- */
+/* The channels: -EAGAIN while the stage has to wait for them. */
 static int pump(struct vfmig_save *s, struct vfmig_error *err)
 {
-	if (s->outlets && s->stage == STOP_PREPARE && s->return_path_open && !s->ponged)
-		return -EAGAIN;
 	bool waits = s->stage >= COMPLETE && s->stage <= FINISH;
 	int r = s->outlets ? outlets_pump(s->outlets, s->stage == FINISH, err) : 0;
 	return r == -EAGAIN && !waits ? 0 : r;
+}
+
+/* -ECANCELED. Once all of the stream is out, another vfmig is told: it may be prepared, and asks. */
+static int cancel(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct handover *h = &s->handover;
+	struct vfmig_error trouble, ignored;
+	if (s->stage != CONFIRM || h->state == HANDOVER_NONE || writer_sent(s->writer) < writer_offset(s->writer))
+		return error_set(err, -ECANCELED, "cancelled");
+	if (s->taken_back)
+		return error_set(err, -ECANCELED, "%s", h->cause.message);
+	int r = handover_cancel(h, err);
+	if (r == 0)
+		return error_set(err, -ECANCELED,
+				 "cancelled when it was decided that the other side has the device: the source stays "
+				 "stopped (vfmig status, vfmig resolve %s)", h->session);
+	if (r < 0)
+		return r;
+	r = save_take_back(s, &trouble);
+	(void)handover_step(h, &ignored);
+	return error_set(err, -ECANCELED, r < 0 ? "cancelled; %s" : "cancelled", trouble.message);
 }
 
 /* Sends what is queued. When a connection broke, the other side may have said why before it went. */
@@ -209,6 +236,15 @@ static int pause_sending(struct vfmig_save *s, struct vfmig_error *err)
 	return timerfd_settime(s->pause_fd, 0, &timer, NULL) < 0 ? error_errno(err, -errno, "timerfd") : -EAGAIN;
 }
 
+/* -EAGAIN while what is under way has to arrive before a round makes sense. */
+static int wait_answer(struct vfmig_save *s)
+{
+	s->draining = s->draining && s->converge.open;
+	if (s->draining)
+		s->wait_events = POLLIN;
+	return s->draining ? -EAGAIN : 0;
+}
+
 int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 {
 	if (s->stage == DONE)
@@ -222,7 +258,7 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 	int r = 0;
 	s->pausing = false;
 	if (atomic_load(&s->cancelled))
-		r = error_set(err, -ECANCELED, "cancelled");
+		r = cancel(s, err);
 	/* A refusal ends a save at once, not when the link has filled up or never again takes anything. */
 	if (r == 0 && s->return_path_open && s->stage != CONFIRM && (r = save_listen(s, err)) == -EAGAIN)
 		r = 0;
@@ -231,10 +267,14 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 	if (r == 0)
 		r = pause_sending(s, err);
 	if (r == 0)
-		r = s->stage == CONFIRM ? save_confirm(s, err) : error_not_again(save_work(s, err));
+		r = wait_answer(s);
+	if (r == 0)
+		r = s->stage == CONFIRM ? save_confirm(s, err) :
+		    s->stage == GREET	? save_greet(s, err) :
+					  error_not_again(save_work(s, err));
 	s->status.total_bytes = save_bytes(s);
 	if (r == -EAGAIN)
-		return VFMIG_STEP_WAIT;
+		return s->link->buffered ? VFMIG_STEP_AGAIN : VFMIG_STEP_WAIT;
 	if (r < 0)
 		return fail(s, r, err);
 	return s->stage == DONE ? VFMIG_STEP_DONE : VFMIG_STEP_AGAIN;
@@ -242,11 +282,15 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 
 int vfmig_save_wait(struct vfmig_save *save, short *ret_events)
 {
-	*ret_events = save->pausing ? POLLIN : save->wait_events;
+	if (save->stage == CONFIRM && save->handover.state != HANDOVER_NONE)
+		return handover_wait(&save->handover, ret_events);
 	if (save->outlets && !save->pausing && save->stage != CONFIRM) {
 		*ret_events = POLLIN;
 		return outlets_wait(save->outlets, save->wait_events);
 	}
+	*ret_events = save->pausing		 ? POLLIN :
+		      save->link->only_events ? save->link->only_events :
+						save->wait_events;
 	return save->pausing ? save->pause_fd : save->link->wait_fd;
 }
 

@@ -6,12 +6,13 @@
 #include <stdatomic.h>
 
 #include "migrate/handlers.h"
+#include "migrate/handover.h"
 #include "migrate/outlets.h"
-#include "migrate/return_path.h"
 #include "stream/writer.h"
 
 enum save_stage {
 	HEADER,
+	GREET,
 	SETUP,
 	ITERATE,
 	DECIDE,
@@ -36,6 +37,8 @@ struct vfmig_save {
 	struct description description;
 	struct return_path return_path;
 	bool return_path_open;
+	struct handover handover; /* decides, once the other side is known to be vfmig */
+	bool taken_back;	  /* the devices were, and the other side is being told */
 
 	enum save_stage stage;
 	size_t at;	      /* the participant whose turn it is */
@@ -45,11 +48,11 @@ struct vfmig_save {
 	uint64_t body_offset; /* of that section's body */
 	bool round_done;      /* every participant of this round had nothing left */
 	bool decide_exact;
+	bool draining; /* the next round waits for the answer to a ping */
 	uint32_t sections;	/* section ids that were given */
 	struct converge converge;
 	struct converge_pending pending;
 	struct initial_sent initial;
-	bool ponged;	       /* the other side is ready for what channels bring: it has answered the ping */
 	bool acked;	       /* the other side has the initial bytes */
 	uint64_t ack_pause_ns; /* until then nothing is sent: there is nothing, and the ack is missing */
 	int pause_fd; /* timerfd: while sending pauses for max_bandwidth; -1: never */
@@ -68,7 +71,10 @@ struct vfmig_save {
 
 /* The next piece of the stage's work; nothing is queued. 0 or -errno. */
 int save_work(struct vfmig_save *s, struct vfmig_error *err);
-/* CONFIRM, which waits for the link: 0 when the stage has changed, -EAGAIN, -errno. */
+/* The devices as they were; status.source_may_run tells whether that was possible. 0, or what could not be put back. */
+int save_take_back(struct vfmig_save *s, struct vfmig_error *err);
+/* GREET and CONFIRM, which wait for the link: 0 when the stage has changed, -EAGAIN, -errno. */
+int save_greet(struct vfmig_save *s, struct vfmig_error *err);
 int save_confirm(struct vfmig_save *s, struct vfmig_error *err);
 /* Put so far, on all connections. */
 uint64_t save_bytes(const struct vfmig_save *s);

@@ -12,7 +12,7 @@
 
 #define RETURN_MESSAGES 16u /* read in one step */
 #define ACK_PAUSE_NS (2 * NS_PER_MS) /* between two looks for the switchover ack, with nothing to send */
-#define PING_VALUE 1u	    /* as QEMU's first ping */
+#define LAG_PING 0x6c616721u /* asks how long the way to the other side is: "lag!" */
 
 static void enter(struct vfmig_save *s, enum save_stage stage)
 {
@@ -82,10 +82,35 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 	s->started_ns = clock_now_ns();
 	writer_header(s->writer, s->machine);
 	if (s->return_path_open) {
-		uint8_t ping[4];
-		put_be32(ping, PING_VALUE);
 		writer_command(s->writer, WIRE_COMMAND_OPEN_RETURN_PATH, NULL, 0);
-		writer_command(s->writer, WIRE_COMMAND_PING, ping, sizeof(ping));
+		for (unsigned i = 0; i < HANDOVER_HELLO; i++) {
+			uint8_t ping[4];
+			put_be32(ping, handover_hello(&s->handover, i));
+			writer_command(s->writer, WIRE_COMMAND_PING, ping, sizeof(ping));
+		}
+	}
+	enter(s, s->return_path_open ? GREET : SETUP);
+	return 0;
+}
+
+/* No device is touched before the other side has answered, and what it is is known. */
+int save_greet(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct handover *h = &s->handover;
+	s->wait_events = POLLIN;
+	if (!handover_greeted(h))
+		return -EAGAIN;
+	if (handover_recognised(h)) {
+		memcpy(s->status.session, h->session, sizeof(h->session));
+		s->converge.agrees = true;
+		int r = s->opts.journal ? journal_create(s->opts.journal, h->session, HANDOVER_SOURCE, s->link->name,
+							 &s->participants, &h->journal, err) :
+					  0;
+		if (r < 0)
+			return r;
+	} else if (s->opts.journal) {
+		log_line(&s->log, VFMIG_LOG_WARNING, "%s: the other side is QEMU, not vfmig: no journal is kept",
+			 s->link->name);
 	}
 	enter(s, SETUP);
 	return 0;
@@ -180,11 +205,22 @@ static int timed_out(struct vfmig_save *s, enum save_stage *ret_next, struct vfm
 	return 0;
 }
 
+static void measure(struct vfmig_save *s, uint64_t now_ns)
+{
+	uint8_t ping[4];
+	converge_measure(&s->converge, now_ns, writer_offset(s->writer));
+	if (!s->return_path_open || !converge_may_ask(&s->converge, now_ns))
+		return;
+	put_be32(ping, LAG_PING);
+	writer_command(s->writer, WIRE_COMMAND_PING, ping, sizeof(ping));
+	converge_ask(&s->converge, now_ns, writer_offset(s->writer));
+}
+
 static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 {
 	enum save_stage next = ITERATE;
 	uint64_t now_ns = clock_now_ns();
-	converge_measure(&s->converge, now_ns, writer_offset(s->writer));
+	measure(s, now_ns);
 	int r = sum_pending(s, s->decide_exact, err);
 	if (r < 0)
 		return r;
@@ -197,6 +233,9 @@ static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 		break;
 	case CONVERGE_SWITCH:
 		next = STOP_PREPARE;
+		break;
+	case CONVERGE_DRAIN:
+		s->draining = true;
 		break;
 	case CONVERGE_GO_ON:
 		if (s->pending.ack_missing && s->round_done)
@@ -260,6 +299,8 @@ static int do_finish(struct vfmig_save *s, struct vfmig_error *err)
 		return r;
 	s->status.stop_copy_bytes = save_bytes(s) - s->status.setup_bytes - s->status.precopy_bytes;
 	s->status.phase = VFMIG_PHASE_COMPLETING;
+	if (handover_recognised(&s->handover))
+		handover_stopped(&s->handover);
 	enter(s, CONFIRM);
 	return 0;
 }
@@ -271,6 +312,8 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 		uint32_t value;
 		/* A side that floods this one with messages gets its turn again at the next step. */
 		int r = n < RETURN_MESSAGES ? return_path_read(&s->return_path, s->link, &type, &value, err) : -EAGAIN;
+		if (r == -ECONNABORTED)
+			s->refused = true;
 		if (r < 0)
 			return r;
 		if (r == 0)
@@ -279,7 +322,10 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 			    "%s: the other side closed the connection before it said that the state is loaded",
 			    s->link->name);
 		s->acked |= type == WIRE_RETURN_SWITCHOVER_ACK;
-		s->ponged |= type == WIRE_RETURN_PONG;
+		if (type == WIRE_RETURN_PONG && value == LAG_PING)
+			converge_answer(&s->converge, clock_now_ns());
+		if (type == WIRE_RETURN_PONG && (r = handover_pong(&s->handover, value, err)) < 0)
+			return r;
 		if (type != WIRE_RETURN_SHUT)
 			continue;
 		if (value == 0 && s->stage == CONFIRM)
@@ -292,10 +338,38 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 	}
 }
 
+int save_take_back(struct vfmig_save *s, struct vfmig_error *err)
+{
+	s->taken_back = true;
+	s->status.source_may_run = participants_undo(&s->participants, err);
+	return s->status.source_may_run ? 0 : err->code;
+}
+
+/* Between two vfmigs: until it is decided who runs the devices, and both know. As save_confirm. */
+static int agree(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct handover *h = &s->handover;
+	struct vfmig_error trouble;
+	int r = handover_step(h, err);
+	if (r == HANDOVER_STEP_TAKE_BACK) {
+		if (save_take_back(s, &trouble) < 0)
+			return error_set(err, h->cause.code, "%s; %s", h->cause.message, trouble.message);
+		s->ended_ns = clock_now_ns(); /* of the downtime */
+		return 0;
+	}
+	if (r == HANDOVER_STEP_OVER && h->state != HANDOVER_DONE)
+		return error_set(err, h->cause.code, "%s", h->cause.message);
+	return r == HANDOVER_STEP_OVER ? 1 : r;
+}
+
 int save_confirm(struct vfmig_save *s, struct vfmig_error *err)
 {
 	int r;
-	if (s->return_path_open) {
+	if (handover_recognised(&s->handover) || s->handover.lost) {
+		r = agree(s, err);
+		if (r <= 0)
+			return r;
+	} else if (s->return_path_open) {
 		s->wait_events = POLLIN;
 		r = save_listen(s, err);
 		if (r <= 0)
@@ -334,7 +408,8 @@ int save_work(struct vfmig_save *s, struct vfmig_error *err)
 		return do_last_sections(s, err);
 	case FINISH:
 		return do_finish(s, err);
-	case CONFIRM: /* waits for the link: not here */
+	case GREET: /* these wait for the link: not here */
+	case CONFIRM:
 	case DONE:
 		break;
 	}

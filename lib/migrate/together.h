@@ -8,7 +8,7 @@
 enum together_phase {
 	TOGETHER_STOP_PREPARE,
 	TOGETHER_STOP,
-	TOGETHER_SETTLE, /* save: SAVING cleared, after everybody's last data */
+	TOGETHER_SETTLE, /* to stop: save: after everybody's last data; load: when all is loaded */
 	TOGETHER_START_PREPARE,
 	TOGETHER_START,
 };

@@ -285,6 +285,14 @@ static int load_complete(void *opaque, struct vfmig_error *err)
 	return r < 0 ? named(l, r, "completing", err) : 0;
 }
 
+/* Loaded, and the driver has found it right, but not at work: until the source has decided. */
+static int settle(void *opaque, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	int r = set_state(l, VFMIG_STATE_STOP, err);
+	return r < 0 ? named(l, r, "ending the load", err) : 0;
+}
+
 static int start_prepare(void *opaque, struct vfmig_error *err)
 {
 	struct vfio_load *l = opaque;
@@ -381,6 +389,7 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	added->name = vfmig_device_name(device);
 	added->protocol = device->protocol;
 	added->verify = verify;
+	added->settle = settle;
 	added->take_packet = take_packet;
 	added->has_all = has_all;
 	added->initial_loaded = initial_loaded;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* description_json.h: careful getters for JSON that a stranger wrote; for description*.c only. */
+/* description_json.h: careful getters for JSON that a stranger wrote; for description*.c and the journal. */
 #ifndef VFMIG_STREAM_DESCRIPTION_JSON_H
 #define VFMIG_STREAM_DESCRIPTION_JSON_H
 

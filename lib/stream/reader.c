@@ -26,6 +26,8 @@
 
 #include "stream/reader_impl.h"
 
+#define TLS_HANDSHAKE 0x1603u /* how a TLS client begins */
+
 static int allocate(struct reader *r, struct vfmig_error *err)
 {
 	r->capacity = READER_BUFFER;
@@ -96,6 +98,16 @@ bool reader_verified(const struct reader *r)
 	return r->verified;
 }
 
+const char *reader_seal(const struct reader *r)
+{
+	return r->seal;
+}
+
+struct cursor reader_rest(const struct reader *r)
+{
+	return (struct cursor) { reader_bytes(r), reader_have(r) };
+}
+
 /* -------------------------------------------------------------- records */
 
 static int header(struct reader *r, struct reader_record *ret, struct vfmig_error *err)
@@ -104,6 +116,10 @@ static int header(struct reader *r, struct reader_record *ret, struct vfmig_erro
 	if (rc < 0)
 		return rc;
 	uint32_t magic = get_be32(reader_bytes(r)), version = get_be32(reader_bytes(r) + 4);
+	if (magic >> 16 == TLS_HANDSHAKE)
+		return reader_broken(r, 0, err,
+				     "the other side speaks TLS, and here plain text is expected: give the credentials "
+				     "(--tls-creds DIR)");
 	if (magic == WIRE_MULTIFD_MAGIC)
 		return reader_broken(r, 0, err,
 				     "a channel of a migration by several connections: say how many (--multifd)");

@@ -20,6 +20,7 @@
 #ifndef VFMIG_STREAM_READER_H
 #define VFMIG_STREAM_READER_H
 
+#include "base/bytes.h"
 #include "link/link.h"
 #include "stream/description.h"
 
@@ -82,5 +83,9 @@ bool reader_marked(const struct reader *r);
 const struct description *reader_description(const struct reader *r);
 /* Has the whole stream been read and its seal found right? */
 bool reader_verified(const struct reader *r);
+/* That seal: the digest of the stream. Empty before. */
+const char *reader_seal(const struct reader *r);
+/* Bytes that came behind the stream's end on a link that goes on. Owned by the reader. */
+struct cursor reader_rest(const struct reader *r);
 
 #endif

@@ -125,6 +125,7 @@ static int check_seal(struct reader *r, size_t length, struct vfmig_error *err)
 	if (memcmp(reader_bytes(r), expected, SEAL_BYTES) != 0)
 		return reader_broken(
 		    r, 0, err, "the seal is wrong, expected %.32s: something in the stream was changed", expected);
+	description_hex(h.high64, h.low64, r->seal);
 	reader_take(r, SEAL_BYTES);
 	return 0;
 }

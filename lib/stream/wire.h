@@ -95,6 +95,16 @@
 #define WIRE_VFMIG_SECTIONS_MAX 256u
 #define WIRE_VFMIG_DESCRIPTION_VERSION 1u
 
+/* vfmig's own: how two of it recognise each other and agree who runs the device.
+ * Values of pings, which QEMU only echoes, and of a pong that nobody asked for;
+ * "running" and "lost" are SHUT with 0 and 1. */
+#define WIRE_HANDOVER_MARK 0x76666d01u	   /* ping: the next four are the session's id */
+#define WIRE_HANDOVER_ANSWER 0x76666d02u   /* pong: to the mark */
+#define WIRE_HANDOVER_PREPARED 0x76666d03u /* pong */
+#define WIRE_HANDOVER_COMMIT 0x76666d04u   /* pings, behind the description */
+#define WIRE_HANDOVER_ABORT 0x76666d05u
+#define WIRE_HANDOVER_OVER 0x76666d06u /* heard the last word: no need to say it again */
+
 #define WIRE_ID_MAX 255u
 #define WIRE_DESCRIPTION_MAX (64u << 20) /* a PC's is about 50 KiB */
 

@@ -3,6 +3,10 @@
 import json
 import os
 import pty
+import select
+import socket
+import struct
+import time
 
 from tap import contains, device, equal, finish, main, run, run_fails, run_ok, start, state_of, test
 
@@ -90,6 +94,44 @@ def transitions_are_learned(scratch):
     """Going into pre-copy took 100 ms: so may the others, and there are two or three of them to come."""
     out = run_ok("save", "sim:size=64K,fault=slow@to-precopy:100", "-o", "null:", "--json").json_lines()[-1]
     assert out["expected_downtime_ns"] >= 200_000_000, json.dumps(out)
+
+
+def answer(peer, answers):
+    """Reads until nothing comes any more, and answers so many pings, or all; how many there were."""
+    pings = 0
+    while select.select([peer], [], [], 0.3)[0]:
+        found = peer.recv(1 << 20).count(b"lag!")
+        peer.send(struct.pack(">HH4s", 2, 4, b"lag!") * min(found, max(0, answers - pings)))
+        pings += found
+    return pings
+
+
+@test
+def what_is_under_way_is_waited_for(scratch):
+    """The other side has been slow, and does not say that it has what was sent: stopping now would be for long."""
+    with device(scratch, "a", "--size", "4M") as uri, socket.socket(socket.AF_UNIX) as listener, \
+            open(scratch + "/events", "w+", encoding="utf-8") as events:
+        listener.bind(scratch + "/sink")
+        listener.listen(1)
+        save = start("save", uri, "-o", "unix:%s/sink" % scratch, "--json", "--downtime-limit", "30", stdout=events)
+        with listener.accept()[0] as peer:
+            mark = struct.pack(">I", 0x76666d01)
+            peer.recv(1)
+            data = b""
+            while mark not in data:
+                data += peer.recv(4096)
+            peer.send(struct.pack(">HH", 2, 4) + mark)  # as a QEMU
+            time.sleep(0.2)  # what it does not take is what makes it slow
+            pings = answer(peer, 1)
+            assert pings > 1
+            with open(scratch + "/events", encoding="utf-8") as said:
+                assert "stop-and-copy" not in said.read()
+            peer.send(struct.pack(">HH4s", 2, 4, b"lag!") * (pings - 1))
+            answer(peer, 1000)
+            peer.send(struct.pack(">HHI", 1, 4, 0))
+            equal(finish(save).code, 0)
+        events.seek(0)
+        contains(events.read(), "stop-and-copy")
 
 
 main()

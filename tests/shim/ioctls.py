@@ -112,10 +112,28 @@ def a_loaded_device_is_given_away_and_runs_on(scratch):
         result = tap.finish(giver)
         assert result.code == 0, result.err
         taker = tap.run("shim", "--", tap.VFMIG, "prove", "fd:%d" % fds[0], "--json", pass_fds=fds)
-        os.close(fds[0])
         assert taker.code == 0, (taker.out, taker.err)
         tap.equal(json.loads(taker.out)["devices"][0]["loads"], 1)
         tap.run_ok("prove", a, b)
+        load_as_an_ordinary_user(scratch, fds)
+        os.close(fds[0])
+
+
+def load_as_an_ordinary_user(scratch, fds):
+    """Who may open neither the device nor the file, and was handed both."""
+    who = {"user": 65533, "group": 65533, "extra_groups": []} if os.getuid() == 0 else {}
+    os.chmod(scratch, 0o755)
+    os.chmod(scratch + "/b.sock", 0o666)  # the shim's part, where a kernel has the fd alone
+    with open(scratch + "/stream", "rb") as stream:
+        os.chmod(scratch + "/stream", 0)
+        try:
+            loader = tap.run("shim", "--", tap.VFMIG, "load", "fd:%d" % fds[0], "-i", "fd:%d" % stream.fileno(),
+                             "--json", pass_fds=[*fds, stream.fileno()], **who)
+        except PermissionError:
+            print("# %s is out of an ordinary user's reach" % tap.VFMIG)
+            return
+    assert loader.code == 0, (loader.out, loader.err)
+    tap.equal(json.loads(loader.out.splitlines()[-1])["devices"][0]["state"], "running")
 
 
 @test

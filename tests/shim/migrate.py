@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Real QEMUs, with a software device behind the shim: what one of them or vfmig saved, the other loads."""
 import json
+import shutil
 import socket
 
 import qemu
+import certificates  # qemu knows the way to it
 import tap
 from qemu import V7, V10, Qemu
 from tap import test
@@ -123,17 +125,23 @@ def by_channels(channels):
     return (["--multifd", str(channels)], ",x-migration-multifd-transfer=on") if channels else ([], "")
 
 
-def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities, load_options=(), device=(),
-                   source_device=(), qemu_options=()):
+def by_tls(creds):
+    return ["--tls-creds", creds] if creds else []
+
+
+def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities, creds=None, load_options=(),
+                   device=(), source_device=(), qemu_options=()):
     """A QEMU at work moves straight into a waiting vfmig."""
     more_options, device_options = by_channels(channels)
     source = Qemu(scratch, version, ["sim:" + sim(version, *INITIAL[version], *source_device)], options=device_options,
                   more=qemu_options)
+    if creds:
+        source.use_tls(creds, "client")
     use(source, channels, *(["return-path"] if return_path else []), *capabilities)
     source.do("cont")
     source.work(100)
     with tap.device(scratch, "b", *options(version, *device)) as b:
-        load = tap.start("load", b, "-i", link, "--json", *load_options, *more_options)
+        load = tap.start("load", b, "-i", link, "--json", *load_options, *more_options, *by_tls(creds))
         source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
         result = tap.finish(load)
         tap.equal(result.code, 0)
@@ -142,15 +150,19 @@ def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilitie
     source.quit()
 
 
-def live_to_qemu(scratch, version, link, channels=0, *more, capabilities=(), device=(), qemu_options=()):
+def live_to_qemu(scratch, version, link, channels=0, *more, capabilities=(), creds=None, device=(),
+                 qemu_options=()):
     version.need()
     save_options, device_options = by_channels(channels)
     with tap.device(scratch, "a", *options(version, "start", *device)) as a, \
             tap.device(scratch, "b", *options(version, *device)) as b:
         destination = Qemu(scratch, version, [b], incoming=True, options=device_options, more=qemu_options)
+        if creds:
+            destination.use_tls(creds, "server")
         use(destination, channels, *capabilities)
         destination.do("migrate-incoming", uri=link)
-        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID, *save_options, *more)
+        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID, *save_options, *more,
+                   *by_tls(creds))
         destination.migrated()
         destination.do("cont")
         destination.quit()
@@ -265,6 +277,99 @@ def vfmig_moves_live_to_qemu_10_0_that_acknowledges_the_switch(scratch):
 @test
 def vfmig_moves_live_to_qemu_10_0_by_2_channels_and_an_acknowledged_switch(scratch):
     live_to_qemu(scratch, V10, free_address(), 2, "--switchover-ack", capabilities=("return-path", "switchover-ack"))
+
+
+def by_certificates(scratch):
+    return certificates.Authority(scratch).creds("both")
+
+
+def by_a_key(scratch):
+    return certificates.psk(scratch, "qemu:" + 32 * "a5")
+
+
+def live_by_tls_from_qemu(scratch, version, creds, return_path, channels=0):
+    live_from_qemu(scratch, version, "tcp:127.0.0.1:0", return_path, channels, creds=creds)
+
+
+def live_by_tls_to_qemu(scratch, version, creds, channels=0):
+    live_to_qemu(scratch, version, free_address(), channels, creds=creds)
+
+
+@test
+def qemu_7_2_moves_live_to_vfmig_by_tls(scratch):
+    live_by_tls_from_qemu(scratch, V7, by_certificates(scratch), False)
+
+
+@test
+def qemu_7_2_moves_live_to_vfmig_by_tls_and_a_key(scratch):
+    live_by_tls_from_qemu(scratch, V7, by_a_key(scratch), False)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_tls_with_a_return_path(scratch):
+    live_by_tls_from_qemu(scratch, V10, by_certificates(scratch), True)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_tls_and_a_key(scratch):
+    live_by_tls_from_qemu(scratch, V10, by_a_key(scratch), False)
+
+
+@test
+def vfmig_moves_live_to_qemu_7_2_by_tls(scratch):
+    live_by_tls_to_qemu(scratch, V7, by_certificates(scratch))
+
+
+@test
+def vfmig_moves_live_to_qemu_7_2_by_tls_and_a_key(scratch):
+    live_by_tls_to_qemu(scratch, V7, by_a_key(scratch))
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_tls(scratch):
+    live_by_tls_to_qemu(scratch, V10, by_certificates(scratch))
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_tls_and_a_key(scratch):
+    live_by_tls_to_qemu(scratch, V10, by_a_key(scratch))
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_tls_and_2_channels(scratch):
+    live_by_tls_from_qemu(scratch, V10, by_certificates(scratch), True, 2)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_tls_and_a_key_and_2_channels(scratch):
+    live_by_tls_from_qemu(scratch, V10, by_a_key(scratch), False, 2)
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_tls_and_2_channels(scratch):
+    live_by_tls_to_qemu(scratch, V10, by_certificates(scratch), 2)
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_tls_and_a_key_and_2_channels(scratch):
+    live_by_tls_to_qemu(scratch, V10, by_a_key(scratch), 2)
+
+
+@test
+def qemu_7_2_refuses_a_certificate(scratch):
+    """It closes the connection without a word; until it has answered no device is touched."""
+    V7.need()
+    known, unknown = certificates.Authority(scratch), certificates.Authority(scratch, "another CA").creds("unknown")
+    shutil.copy(known.cert, unknown)
+    link = free_address()
+    with tap.device(scratch, "a", *options(V7, "start"), "--fault", "errno@to-precopy") as a, \
+            tap.device(scratch, "b", *options(V7)) as b:
+        destination = Qemu(scratch, V7, [b], incoming=True)
+        destination.use_tls(known.creds("known"), "server")
+        destination.do("migrate-incoming", uri=link)
+        result = tap.run_fails("save", a, "-o", link, "--machine", V7.machine, "--id", ID, "--tls-creds", unknown)
+        tap.contains(result.err, "it may have refused this side's certificate")
+        tap.equal(tap.state_of(a), "running")
 
 
 def two(version):

@@ -137,6 +137,13 @@ class Qemu:
         while self.read(STEP, index) < steps:
             pass
 
+    def use_tls(self, creds, endpoint):
+        """Migrations by TLS from now on, by certificates or by a key."""
+        kind = "tls-creds-psk" if os.path.exists(creds + "/keys.psk") else "tls-creds-x509"
+        self.do("object-add", **{"qom-type": kind, "id": "tls0", "dir": creds, "endpoint": endpoint,
+                                 "verify-peer": True})
+        self.do("migrate-set-parameters", **{"tls-creds": "tls0"})
+
     def migration(self, command, **arguments):
         """Starts one and waits for its end."""
         self.do(command, **arguments)

@@ -159,7 +159,6 @@ static void test_listening_fd(void **state)
 	assert_int_equal(open_link("tcp:", rest, VFMIG_SAVE, 20000, &save, &err), 0);
 	load = listen_end(&l);
 	assert_true(load->two_way);
-	assert_int_equal(fcntl(fd, F_GETFD), -1);
 	assert_true(option(load->wait_fd, TCP_KEEPIDLE) + option(load->wait_fd, TCP_KEEPINTVL) *
 		    option(load->wait_fd, TCP_KEEPCNT) <= 60);
 	assert_true(option(save->wait_fd, TCP_USER_TIMEOUT) > 0);
@@ -169,6 +168,7 @@ static void test_listening_fd(void **state)
 	assert_int_equal(byte, 'x');
 	vfmig_link_close(save);
 	vfmig_link_close(load);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
 	/* Nobody comes. */
 	snprintf(rest, sizeof(rest), "%d", kept);
 	assert_int_equal(open_link("fd:", rest, VFMIG_LOAD, 50, &load, &err), -ETIMEDOUT);
@@ -290,6 +290,67 @@ static void test_further_connections(void **state)
 	further_connections("tcp:", address);
 }
 
+/* Calls reconnect until it has succeeded, waiting as its header says. */
+static void connect_again(struct vfmig_link *l)
+{
+	struct vfmig_error err;
+	int r;
+	while ((r = link_reconnect(l, &err)) == -EAGAIN)
+		wait_link(l, POLLIN | POLLOUT);
+	if (r < 0)
+		fail_msg("%s", err.message);
+}
+
+static void test_reconnect(void **state)
+{
+	struct scratch *s = *state;
+	struct vfmig_link *save, *load;
+	struct vfmig_error err;
+	struct iovec back = { (void *)"r", 1 };
+	const char *schemes[] = { "unix:", "tcp:" };
+	char address[64], byte;
+	free_port("127.0.0.1", AF_INET, address, sizeof(address));
+	for (int i = 0; i < 2; i++) {
+		connect_pair(schemes[i], i ? address : scratch_path(s, "socket"), &save, &load);
+		assert_int_equal(link_reconnect(load, &err), -EAGAIN);
+		assert_int_equal(link_read(save, &byte, 1, &err), 0);
+		connect_again(save);
+		connect_again(load);
+		write_all(save, MESSAGE, strlen(MESSAGE));
+		assert_int_equal(link_writev(load, &back, 1, &err), 1);
+		wait_link(save, POLLIN);
+		assert_int_equal(link_read(save, &byte, 1, &err), 1);
+		/* With nobody there any more it tries, and is there when somebody comes back. */
+		vfmig_link_close(load);
+		for (int n = 0; n < 3; n++) {
+			assert_int_equal(link_reconnect(save, &err), -EAGAIN);
+			wait_link(save, POLLIN | POLLOUT);
+		}
+		struct listener l;
+		listen_start(&l, schemes[i], i ? address : s->path, 0);
+		connect_again(save);
+		load = listen_end(&l);
+		write_all(save, MESSAGE, strlen(MESSAGE));
+		vfmig_link_close(save);
+		expect_message(load);
+		vfmig_link_close(load);
+	}
+	assert_int_equal(scratch_count(s), 0);
+}
+
+static void test_no_reconnect(void **state)
+{
+	(void)state;
+	struct vfmig_link *l;
+	struct vfmig_error err;
+	int fds[2];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(link_from_fd(fds[0], "fd", VFMIG_SAVE, &l, &err), 0);
+	assert_int_equal(link_reconnect(l, &err), -ENOTCONN);
+	vfmig_link_close(l);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -302,6 +363,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_nobody, scratch_setup, scratch_teardown),
 		cmocka_unit_test_setup_teardown(test_path_in_use, scratch_setup, scratch_teardown),
 		cmocka_unit_test_setup_teardown(test_peer_gone, scratch_setup, scratch_teardown),
+		cmocka_unit_test_setup_teardown(test_reconnect, scratch_setup, scratch_teardown),
+		cmocka_unit_test(test_no_reconnect),
 	};
 	return cmocka_run_group_tests_name("link socket", tests, NULL, NULL);
 }

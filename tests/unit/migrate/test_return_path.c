@@ -114,11 +114,11 @@ static void test_refused_source_runs_again(void **state)
 /* The link goes away after any number of steps of the loader. */
 static void test_lost_link(void **state)
 {
-	bool lost_after_end = false, lost_before_end = false;
+	bool lost_after_end = false, lost_before_end = false, lost_between = false;
 	(void)state;
 	for (unsigned steps = 0;; steps++) {
 		struct pair p;
-		struct vfmig_error save_err = { 0 }, load_err;
+		struct vfmig_error save_err = { 0 }, load_err = { 0 };
 		struct vfmig_status status;
 		pair_open(&p, "size=256K,section=64K,rate=1");
 		int s = 0, l = 0;
@@ -132,7 +132,7 @@ static void test_lost_link(void **state)
 			break;
 		}
 		shutdown(p.load_link->wait_fd, SHUT_RDWR);
-		while (s >= 0)
+		while (s >= 0 && s != VFMIG_STEP_DONE)
 			s = vfmig_save_step(p.save, &save_err);
 		while (l >= 0 && l != VFMIG_STEP_DONE)
 			l = vfmig_load_step(p.load, &load_err);
@@ -143,12 +143,16 @@ static void test_lost_link(void **state)
 		assert_false(to_runs && from_runs);
 		lost_after_end |= !from_runs;
 		lost_before_end |= from_runs;
-		if (!from_runs)
+		if (!from_runs && s < 0)
 			assert_non_null(strstr(save_err.message, "stays stopped"));
+		/* Such a link cannot be made again: neither side runs on a guess. */
+		if (!from_runs && !to_runs)
+			assert_true(s < 0 && l < 0 && strstr(load_err.message, "stays stopped"));
+		lost_between |= !from_runs && !to_runs;
 		assert_chain_intact(p.from, "link lost");
 		pair_close(&p);
 	}
-	assert_true(lost_after_end && lost_before_end);
+	assert_true(lost_after_end && lost_before_end && lost_between);
 }
 
 /* However many pings came before: the last word has room. */
