@@ -185,6 +185,8 @@ struct vfmig_link_options {
 	/* Without TLS a TCP connection that is not of the loopback network is
 	 * refused with -EPERM, before anything is sent; this allows it. */
 	bool insecure;
+	/* Loading: how many may be made at the same time, beside the first (multifd_channels). */
+	uint32_t further_connections;
 };
 
 /*
@@ -221,6 +223,7 @@ struct vfmig_pending {
 	uint64_t stop_copy_bytes; /* can only be sent when stopped */
 	bool stop_copy_unknown;	  /* there is more of the latter, nobody knows how much */
 	uint64_t stop_ns;	  /* what stopping it takes, as far as it has shown; 0: unknown */
+	uint64_t initial_bytes;	  /* v2 devices: of precopy_bytes; the other side should have these before the stop */
 };
 
 enum vfmig_handler_result {
@@ -291,6 +294,9 @@ void vfmig_put_ref(struct vfmig_writer *w, const void *data, size_t length);
 
 /* ------------------------------------------------------- save and load */
 
+/* The most further connections that a migration can have. */
+#define VFMIG_MULTIFD_CHANNELS_MAX 64u
+
 enum vfmig_phase {
 	VFMIG_PHASE_SETUP,
 	VFMIG_PHASE_PRECOPY,
@@ -355,6 +361,13 @@ struct vfmig_save_options {
 	/* How long a connection that was lost at the switch is tried again;
 	 * 0: 60 s, UINT64_MAX: until cancelled. Nobody runs because it has passed. */
 	uint64_t retry_for_ns;
+	/* What v2 devices give once they are stopped goes over so many further connections (QEMU's
+	 * multifd-channels), which vfmig_save_new makes as vfmig_link_open does. 0: by the link alone. */
+	uint32_t multifd_channels;
+	uint8_t multifd_uuid[16]; /* what the channels name: the machine's (QEMU -uuid) or zeros */
+	/* QEMU's capability switchover-ack: nothing is stopped before the other side has said by the return path
+	 * that the devices' initial bytes are loaded. Within precopy_timeout_ns as everything in pre-copy. */
+	bool switchover_ack;
 };
 
 struct vfmig_save;
@@ -409,6 +422,14 @@ struct vfmig_load_options {
 	void *log_opaque;
 	const char *journal;   /* as in vfmig_save_options */
 	uint64_t retry_for_ns; /* as in vfmig_save_options */
+	/* Devices' state may come by so many further connections (QEMU's multifd-channels): the link
+	 * has to be one that takes them (vfmig_link_options.further_connections). 0: by the link alone. */
+	uint32_t multifd_channels;
+	uint8_t multifd_uuid[16]; /* what the channels must name: the machine's (QEMU -uuid) or zeros */
+	uint64_t max_queued;	  /* bytes of packets that came before their turn; 0: 64 MiB */
+	/* The source has the capability switchover-ack: it is told at once where no device here has pre-copy. (That
+	 * the initial bytes of the others are loaded is always told to a source that asks for it.) */
+	bool switchover_ack;
 };
 
 struct vfmig_load;

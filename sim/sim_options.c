@@ -19,6 +19,7 @@ enum option {
 	OPTION_RATE,
 	OPTION_SEED,
 	OPTION_PRECOPY,
+	OPTION_INITIAL,
 	OPTION_OPAQUE,
 	OPTION_CONFIG,
 	OPTION_CONFIG_SIZE,
@@ -42,6 +43,7 @@ const struct sim_option sim_option_table[] = {
 	[OPTION_RATE] = { "rate", "STEPS", "Steps a second, each dirties a page (default 1000; 0: only by hand)" },
 	[OPTION_SEED] = { "seed", "NUMBER", "What the initial state follows from (default 1)" },
 	[OPTION_PRECOPY] = { "precopy", "yes|no", "Give state while running (default yes)" },
+	[OPTION_INITIAL] = { "initial", "BYTES", "v2: how many bytes of pre-copy are the initial ones (default 24)" },
 	[OPTION_OPAQUE] = { "opaque", NULL, "Keep whatever bytes are loaded, and give them back" },
 	[OPTION_CONFIG] = { "config", "FILE", "Config space: a file of 256 or 4096 raw bytes" },
 	[OPTION_CONFIG_SIZE] = { "config-size", "256|4096", "Size of the built-in config space (default 4096)" },
@@ -175,6 +177,8 @@ static int parse_one(enum option o, const char *value, struct sim_options *ret, 
 		return parse_number(o, value, '\0', 0, UINT64_MAX, &ret->seed, NULL, err);
 	case OPTION_PRECOPY:
 		return parse_yes(o, value, &ret->precopy, err);
+	case OPTION_INITIAL:
+		return parse_number(o, value, '\0', 0, SIM_STATE_MAX, &ret->initial, NULL, err);
 	case OPTION_CONFIG:
 		return parse_path(o, value, ret->config, err);
 	case OPTION_CONFIG_SIZE:
@@ -244,7 +248,7 @@ int sim_options_parse(const char *text, struct sim_options *ret, struct vfmig_er
 {
 	struct sim_options o = {
 		.size = 16u << 20, .section = 1u << 20, .rate = 1000, .seed = 1, .precopy = true, .p2p = true,
-		.config_size = 4096,
+		.config_size = 4096, .initial = SIM_RECORD_HEADER,
 	};
 	char *copy = strdup(text), *rest = copy, *item;
 	int r = copy ? 0 : error_errno(err, -ENOMEM, "options");

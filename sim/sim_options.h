@@ -20,6 +20,7 @@ struct sim_options {
 	uint64_t rate; /* steps a second */
 	uint64_t seed;
 	bool precopy;
+	uint64_t initial; /* v2: the first bytes of pre-copy that the device says are its initial ones */
 	bool opaque;
 	uint32_t access_width; /* of the data section; 0: any */
 	bool dma_message;

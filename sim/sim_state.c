@@ -94,6 +94,7 @@ static int end_get(const uint8_t *p, struct sim_work *w, struct sim_registers *r
 void sim_saver_start(struct sim_saver *s, struct sim_work *w)
 {
 	s->begun = s->ended = false;
+	s->given = 0;
 	s->record.used = s->record.length = 0;
 	sim_pages_dirty_all(&w->pages);
 }
@@ -144,6 +145,7 @@ size_t sim_saver_fill(struct sim_saver *s, struct sim_work *w, const struct sim_
 		s->record.used += n;
 		filled += n;
 	}
+	s->given += filled;
 	return filled;
 }
 

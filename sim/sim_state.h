@@ -41,6 +41,7 @@ struct sim_record {
 struct sim_saver {
 	struct sim_record record;
 	bool begun, ended;
+	uint64_t given; /* bytes since the start */
 };
 
 /* Marks every page dirty. */

@@ -262,8 +262,9 @@ int sim_v2_precopy_info(struct sim_device *d, struct access_precopy_info *ret, s
 	uint64_t bytes = f && f->kind == FAULT_HUGE_SIZE ? f->arg : pending(d, false);
 	if (f && f->kind == FAULT_NEVER_FALLS && !bytes && !d->options.opaque)
 		sim_pages_dirty_all(&d->work.pages);
-	/* What is first on the channel, the header of all, is the initial data. */
-	uint64_t initial = d->options.opaque || d->region.saver.begun ? 0 : min_u64(bytes, SIM_RECORD_HEADER);
+	/* What is first on the channel is the initial data. */
+	uint64_t given = d->region.saver.given, left = d->options.initial - min_u64(given, d->options.initial);
+	uint64_t initial = d->options.opaque ? 0 : min_u64(bytes, left);
 	*ret = (struct access_precopy_info) { initial, bytes - initial };
 	return 0;
 }

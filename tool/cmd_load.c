@@ -20,7 +20,7 @@ struct load_arguments {
 
 enum {
 	OPT_REQUIRE_DIGEST = 512, OPT_NO_START, OPT_NO_VERIFY_FIRST, OPT_SPLIT_TRANSACTIONS, OPT_EXEC, OPT_GIVE,
-	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_NO_SANDBOX,
+	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_NO_SANDBOX, OPT_MAX_QUEUED, OPT_SWITCHOVER_ACK,
 };
 
 static const struct argp_option options[] = {
@@ -35,6 +35,10 @@ static const struct argp_option options[] = {
 	{ "split-transactions", OPT_SPLIT_TRANSACTIONS, NULL, 0,
 	  "Write a transaction that is larger than the device's data section in pieces, as QEMU 7.2 does against the "
 	  "interface's rules", 0 },
+	{ "max-queued", OPT_MAX_QUEUED, "BYTES", 0,
+	  "With --multifd: keep at most so many bytes that came before their turn (64M)", 0 },
+	{ "switchover-ack", OPT_SWITCHOVER_ACK, NULL, 0,
+	  "The source has QEMU's capability switchover-ack: let it go on at once if no device here has pre-copy", 0 },
 	{ "exec", OPT_EXEC, "COMMAND", 0,
 	  "Once the kernel device is loaded, become COMMAND (by sh -c), which has its fd: $VFMIG_DEVICE_FD is the "
 	  "number",
@@ -89,6 +93,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_SPLIT_TRANSACTIONS:
 		a->transfer.device_options.split_transactions = true;
+		return 0;
+	case OPT_SWITCHOVER_ACK:
+		a->options.switchover_ack = true;
+		return 0;
+	case OPT_MAX_QUEUED:
+		if (!open_parse_size(arg, &a->options.max_queued) || !a->options.max_queued)
+			argp_error(state, "--max-queued %s: expected bytes, 64M say", arg);
 		return 0;
 	case OPT_EXEC:
 		set_owner(state, &a->owner, OWNER_EXEC, arg);
@@ -174,6 +185,8 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 		return r;
 	a->options.journal = t->journal;
 	a->options.retry_for_ns = t->retry_for_ns;
+	a->options.multifd_channels = t->multifd_channels;
+	memcpy(a->options.multifd_uuid, t->uuid, sizeof(t->uuid));
 	r = vfmig_load_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;

@@ -30,7 +30,8 @@ enum {
 	OPT_RESUME_COMMAND,
 	OPT_NO_PRECOPY,
 	OPT_NO_RETURN_PATH,
-	OPT_TLS_HOSTNAME
+	OPT_TLS_HOSTNAME,
+	OPT_SWITCHOVER_ACK,
 };
 
 static const struct argp_option options[] = {
@@ -53,6 +54,8 @@ static const struct argp_option options[] = {
 	{ "no-precopy", OPT_NO_PRECOPY, NULL, 0, "Stop the device first, then save everything", 0 },
 	{ "no-return-path", OPT_NO_RETURN_PATH, NULL, 0,
 	  "unix:, tcp:, fd: to something that only stores the stream: do not wait for \"loaded\"", 0 },
+	{ "switchover-ack", OPT_SWITCHOVER_ACK, NULL, 0,
+	  "Stop nothing before the other side has the devices' initial bytes and says so (QEMU 8.1's capability)", 0 },
 	{ "tls-hostname", OPT_TLS_HOSTNAME, "NAME", 0,
 	  "Whom the other side's certificate has to be for (the host of tcp:HOST:PORT)", 0 },
 	{ 0 },
@@ -150,6 +153,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_TLS_HOSTNAME:
 		a->transfer.link_options.tls_hostname = arg;
 		return 0;
+	case OPT_SWITCHOVER_ACK:
+		a->options.switchover_ack = true;
+		return 0;
 	case OPT_NO_RETURN_PATH:
 		a->options.no_return_path = true;
 		return 0;
@@ -188,6 +194,8 @@ static int save(struct save_arguments *a, struct vfmig_status *ret_status, struc
 		return r;
 	a->options.journal = t->journal;
 	a->options.retry_for_ns = t->retry_for_ns;
+	a->options.multifd_channels = t->multifd_channels;
+	memcpy(a->options.multifd_uuid, t->uuid, sizeof(t->uuid));
 	r = vfmig_save_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;

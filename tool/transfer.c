@@ -2,6 +2,7 @@
 /* transfer.c: what save and load have in common. */
 #include "transfer.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -16,7 +17,7 @@
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
 
-enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_JOURNAL, OPT_RETRY_FOR };
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_JOURNAL, OPT_RETRY_FOR, OPT_MULTIFD, OPT_UUID };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -34,6 +35,10 @@ static const struct argp_option options[] = {
 	{ "retry-for", OPT_RETRY_FOR, "MS", 0,
 	  "unix:, tcp: to another vfmig: when the connection is lost at the switch, try so long to have another "
 	  "(60000)", 0 },
+	{ "multifd", OPT_MULTIFD, "N", 0,
+	  "Move the devices' state over N further connections, 1 to 64, as QEMU does with its capability multifd "
+	  "(unix:, tcp:)", 0 },
+	{ "uuid", OPT_UUID, "UUID", 0, "The machine's UUID, which the further connections name (zeros)", 0 },
 	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
 	{ "events", OPT_EVENTS, "fd:N", 0, "Print the same to file descriptor N, beside the text", 0 },
 	{ "quiet", 'q', NULL, 0, "No progress and no summary", 0 },
@@ -76,6 +81,33 @@ static FILE *open_events(struct argp_state *state, const char *text)
 	if (!file)
 		argp_error(state, "--events %s: expected fd:N, N being open for writing", text);
 	return file;
+}
+
+static uint32_t parse_channels(struct argp_state *state, const char *text)
+{
+	char *end;
+	errno = 0;
+	unsigned long value = strtoul(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || !value || value > VFMIG_MULTIFD_CHANNELS_MAX)
+		argp_error(state, "--multifd: '%s' is not a number from 1 to %u", text, VFMIG_MULTIFD_CHANNELS_MAX);
+	return (uint32_t)value;
+}
+
+/* 32 hexadecimal digits, with dashes where a UUID has them. */
+static void parse_uuid(struct argp_state *state, const char *text, uint8_t uuid[16])
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	size_t digits = 0, i;
+	memset(uuid, 0, 16);
+	for (i = 0; form[i] && (form[i] == '-' ? text[i] == '-' : isxdigit((unsigned char)text[i])); i++) {
+		if (form[i] == '-')
+			continue;
+		int c = tolower((unsigned char)text[i]);
+		uuid[digits / 2] = (uint8_t)(uuid[digits / 2] << 4 | (isdigit(c) ? c - '0' : c - 'a' + 10));
+		digits++;
+	}
+	if (form[i] || text[i])
+		argp_error(state, "--uuid: '%s' is no UUID (%s)", text, form);
 }
 
 static void check_arguments(struct argp_state *state, const struct transfer *t)
@@ -124,6 +156,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_EVENTS:
 		t->events = open_events(state, arg);
+		return 0;
+	case OPT_MULTIFD:
+		t->multifd_channels = parse_channels(state, arg);
+		return 0;
+	case OPT_UUID:
+		parse_uuid(state, arg, t->uuid);
 		return 0;
 	case 'q':
 		t->quiet = true;
@@ -192,6 +230,7 @@ int transfer_open(struct transfer *t, struct vfmig_error *err)
 	opts->timeout_ms = t->timeout_ms;
 	opts->listening = output_listening;
 	opts->listening_opaque = &t->output;
+	opts->further_connections = t->multifd_channels;
 	bool is_save = t->direction == VFMIG_SAVE;
 	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
 		    is_save && !strcmp(t->link_uri, "-"));

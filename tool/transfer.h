@@ -25,6 +25,8 @@ struct transfer {
 	struct vfmig_device_options device_options;
 	struct vfmig_link_options link_options;
 	bool json, quiet;
+	uint32_t multifd_channels; /* 0: one connection */
+	uint8_t uuid[16];
 	FILE *events; /* NULL: none */
 	/* open */
 	struct vfmig_device *devices[TRANSFER_MAX];

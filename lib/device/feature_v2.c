@@ -105,13 +105,14 @@ static bool in_precopy(const struct protocol *p)
 }
 
 /* What there is to send while running; a vfio-user server does not tell, there what can be read tells. */
-static int ask_precopy(struct protocol *p, uint64_t *ret_bytes, struct vfmig_error *err)
+static int ask_precopy(struct protocol *p, struct vfmig_pending *ret, struct vfmig_error *err)
 {
 	struct access_precopy_info info = { 0 };
 	int e = access_mig_precopy_info(p->access, &info, err);
 	if (e < 0 && e != -EOPNOTSUPP)
 		return error_prefix(err, e, "asking for pre-copy info");
-	if (__builtin_add_overflow(info.initial_bytes, info.dirty_bytes, ret_bytes))
+	ret->initial_bytes = info.initial_bytes;
+	if (__builtin_add_overflow(info.initial_bytes, info.dirty_bytes, &ret->precopy_bytes))
 		return error_set(err, -EPROTO, "initial_bytes 0x%llx and dirty_bytes 0x%llx add up to more than 2^64",
 				 (unsigned long long)info.initial_bytes, (unsigned long long)info.dirty_bytes);
 	return 0;
@@ -126,7 +127,7 @@ static int v2_pending(struct protocol *p, bool exact, struct vfmig_pending *ret,
 {
 	struct vfmig_pending pending = { 0 };
 	uint64_t all = 0;
-	int e = in_precopy(p) ? ask_precopy(p, &pending.precopy_bytes, err) : 0;
+	int e = in_precopy(p) ? ask_precopy(p, &pending, err) : 0;
 	if (e < 0)
 		return e;
 	if (exact || !in_precopy(p)) {

@@ -294,7 +294,7 @@ static int take_connection(int listener, enum vfmig_direction direction, const s
 	int r = fcntl(listener, F_SETFD, FD_CLOEXEC) < 0 ? error_errno(err, -errno, "fd %d", listener) :
 							   socket_accept(listener, where, opts, err);
 	if (r >= 0)
-		return socket_link_new(r, listener, NULL, "", direction, ret, err);
+		return socket_link_new(r, listener, NULL, "", direction, opts->timeout_ms, ret, err);
 	close(listener);
 	return r;
 }

@@ -2,8 +2,10 @@
 /* link.c: what all links have in common: the table of schemes, and names before errors. */
 #include "link/link.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "base/options.h"
 #include "link/schemes.h"
@@ -123,6 +125,25 @@ ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmi
 	if (n < 0 && n != -EAGAIN)
 		error_prefix(err, (int)n, "%s", l->name);
 	return n;
+}
+
+int link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err)
+{
+	if (!l->ops->another)
+		return error_set(err, -EOPNOTSUPP, "%s: has one connection; several need unix: or tcp:", l->name);
+	int r = l->ops->another(l, ret, err);
+	return r < 0 && r != -EAGAIN ? error_prefix(err, r, "%s", l->name) : r;
+}
+
+void link_watch(const struct vfmig_link *l, int epoll_fd, short events, uint32_t *watched)
+{
+	short wanted = events && l->only_events ? l->only_events : events;
+	struct epoll_event event = { .events = (wanted & POLLIN ? EPOLLIN : 0u) | (wanted & POLLOUT ? EPOLLOUT : 0u) };
+	if (event.events == *watched)
+		return;
+	int op = !*watched ? EPOLL_CTL_ADD : event.events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
+	if (epoll_ctl(epoll_fd, op, l->wait_fd, &event) == 0)
+		*watched = event.events;
 }
 
 int link_finish(struct vfmig_link *l, struct vfmig_error *err)

@@ -36,6 +36,9 @@ struct link_ops {
 	 * its other end has to be asked.
 	 */
 	int (*reconnect)(struct vfmig_link *l, struct vfmig_error *err);
+	/* Optional, one more connection of the same kind. Saving: connects, which may block as opening does. Loading:
+	 * takes the next one that has come; -EAGAIN: there is none, and `listen_fd` is what to poll for. */
+	int (*another)(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
 	/* Without finish before it, a save leaves nothing behind. */
 	void (*close)(struct vfmig_link *l);
 };
@@ -47,6 +50,7 @@ struct vfmig_link {
 	/* What to poll wait_fd for after -EAGAIN, whatever was tried; 0: POLLIN to read, POLLOUT to write. */
 	short only_events;
 	bool buffered;	/* the last read left something that poll does not know of: read on before waiting */
+	int listen_fd;	/* loading, with ops->another: to poll for further connections */
 	bool two_way;	/* has a return path */
 	/* When the save has failed: certainly nobody has taken the stream and runs by it. */
 	bool taken_by_nobody;
@@ -60,6 +64,15 @@ ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, st
 ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
 int link_finish(struct vfmig_link *l, struct vfmig_error *err);
 int link_reconnect(struct vfmig_link *l, struct vfmig_error *err);
+
+/*
+ * Has the link watched by an epoll for these of POLLIN and POLLOUT, or for only_events; 0: not watched.
+ * *watched: for what it is now, at first 0.
+ */
+void link_watch(const struct vfmig_link *l, int epoll_fd, short events, uint32_t *watched);
+
+/* The new one has to be closed before l. -EOPNOTSUPP: a link of this kind has one connection. */
+int link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
 
 /* Takes fd, which any kind of file may be; for tests and handed-over sockets. */
 int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struct vfmig_link **ret,

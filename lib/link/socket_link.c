@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "link/socket.h"
 
 #define PAUSE_NS (100 * NS_PER_MS) /* between two attempts to connect */
 
@@ -23,6 +24,7 @@ struct socket_link {
 	int timer;	/* the pause; -1: never needed yet */
 	struct sockaddr_storage peer;
 	socklen_t peer_length;
+	uint32_t timeout_ms; /* to connect once more, beside the first */
 };
 
 static void close_fd(int *fd)
@@ -46,10 +48,9 @@ static void socket_link_close(struct vfmig_link *l)
 }
 
 /* The next connection, -EAGAIN, -errno. Whether a listener that was handed over blocks is not for this side to say. */
-static int accept_again(struct socket_link *s)
+static int accept_next(const struct socket_link *s)
 {
 	struct pollfd p = { .fd = s->listener, .events = POLLIN };
-	s->fd.base.wait_fd = s->listener;
 	if (poll(&p, 1, 0) <= 0)
 		return -EAGAIN;
 	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -121,7 +122,9 @@ static int socket_link_reconnect(struct vfmig_link *l, struct vfmig_error *err)
 {
 	struct socket_link *s = (struct socket_link *)l;
 	fd_link_done(&s->fd);
-	int fd = s->listener >= 0 ? accept_again(s) : connect_again(s);
+	if (s->listener >= 0)
+		l->wait_fd = s->listener;
+	int fd = s->listener >= 0 ? accept_next(s) : connect_again(s);
 	if (fd == -EAGAIN)
 		return fd;
 	if (fd < 0)
@@ -129,17 +132,41 @@ static int socket_link_reconnect(struct vfmig_link *l, struct vfmig_error *err)
 	return fd_link_init(&s->fd, fd, true, s->direction, l->ops, err);
 }
 
+/* A queue that is full for a moment is waited for. fd or -errno. */
+static int connect_more(const struct socket_link *s)
+{
+	uint64_t deadline_ns = socket_deadline(s->timeout_ms ? s->timeout_ms : SOCKET_CONNECT_MS);
+	int fd;
+	do {
+		fd = socket_connect((const struct sockaddr *)&s->peer, s->peer_length, deadline_ns);
+	} while (fd == -EAGAIN && socket_retry(deadline_ns));
+	return fd;
+}
+
+static int socket_link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err)
+{
+	struct socket_link *s = (struct socket_link *)l;
+	bool accepts = s->listener >= 0;
+	int fd = accepts ? accept_next(s) : connect_more(s);
+	if (accepts && fd == -EAGAIN)
+		return fd;
+	if (fd < 0)
+		return error_errno(err, error_not_again(fd), accepts ? "accept" : "connect");
+	return fd_link_new(fd, true, l->name, s->direction, ret, err);
+}
+
 static const struct link_ops socket_ops = {
 	.kind = "socket",
 	.writev = fd_link_writev,
 	.read = fd_link_read,
 	.finish = fd_link_finish,
+	.another = socket_link_another,
 	.reconnect = socket_link_reconnect,
 	.close = socket_link_close,
 };
 
 int socket_link_new(int fd, int listener, const char *path, const char *name, enum vfmig_direction direction,
-		    struct vfmig_link **ret, struct vfmig_error *err)
+		    uint32_t timeout_ms, struct vfmig_link **ret, struct vfmig_error *err)
 {
 	struct socket_link *s = calloc(1, sizeof(*s));
 	int r = s ? 0 : -ENOMEM;
@@ -147,6 +174,7 @@ int socket_link_new(int fd, int listener, const char *path, const char *name, en
 		s->direction = direction;
 		s->listener = listener;
 		s->connecting = s->timer = -1;
+		s->timeout_ms = timeout_ms;
 		s->fd.fd = fd;
 		s->peer_length = sizeof(s->peer);
 	}
@@ -166,6 +194,7 @@ int socket_link_new(int fd, int listener, const char *path, const char *name, en
 	}
 	if (r < 0)
 		return r;
+	s->fd.base.listen_fd = listener;
 	snprintf(s->fd.base.name, sizeof(s->fd.base.name), "%s", name);
 	*ret = &s->fd.base;
 	return 0;

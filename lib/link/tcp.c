@@ -65,14 +65,14 @@ static int tcp_connect(const struct addrinfo *list, uint32_t timeout_ms, struct 
 	}
 }
 
-static int tcp_listen(const struct addrinfo *list, struct vfmig_error *err)
+static int tcp_listen(const struct addrinfo *list, uint32_t further, struct vfmig_error *err)
 {
 	int code = -EADDRNOTAVAIL;
 	for (const struct addrinfo *a = list; a; a = a->ai_next) {
 		int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		int on = 1;
 		if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) &&
-		    !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, 1))
+		    !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, (int)further + 1))
 			return fd;
 		code = -errno;
 		if (fd >= 0)
@@ -97,7 +97,7 @@ static void name_listener(int fd, char *name, size_t size)
 static int tcp_accept(const struct addrinfo *list, const struct vfmig_link_options *opts, char *name, size_t size,
 		      int *ret_listener, struct vfmig_error *err)
 {
-	int listener = tcp_listen(list, err);
+	int listener = tcp_listen(list, opts->further_connections, err);
 	if (listener < 0)
 		return listener;
 	name_listener(listener, name, size);
@@ -124,5 +124,5 @@ int tcp_link_open(const char *rest, enum vfmig_direction direction,
 		r = direction == VFMIG_SAVE ? tcp_connect(list, opts->timeout_ms, err) :
 					      tcp_accept(list, opts, name, sizeof(name), &listener, err);
 	freeaddrinfo(list);
-	return r < 0 ? r : socket_link_new(r, listener, NULL, name, direction, ret, err);
+	return r < 0 ? r : socket_link_new(r, listener, NULL, name, direction, opts->timeout_ms, ret, err);
 }

@@ -290,7 +290,8 @@ static void tls_close(struct vfmig_link *l)
 	ERR_clear_error();
 	SSL_free(t->ssl);
 	BIO_meth_free(t->method);
-	tls_creds_free(&t->creds);
+	if (!t->creds_shared)
+		tls_creds_free(&t->creds);
 	vfmig_link_close(t->under);
 	free(t);
 }
@@ -323,6 +324,7 @@ const struct link_ops tls_ops = {
 	.writev = tls_writev,
 	.read = tls_read,
 	.finish = tls_finish,
+	.another = tls_another,
 	.reconnect = tls_reconnect,
 	.close = tls_close,
 };

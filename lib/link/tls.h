@@ -37,6 +37,8 @@ struct tls_link {
 	enum vfmig_direction direction;
 	char folder[256], host[256]; /* for messages; host empty: none was asked for */
 	struct tls_creds creds;
+	bool creds_shared;    /* another link's, which has to be open for longer */
+	uint32_t timeout_ms;  /* for a handshake that may block */
 	BIO_METHOD *method;
 	SSL *ssl;
 
@@ -87,6 +89,8 @@ int tls_start(struct tls_link *t, struct vfmig_error *err);
 int tls_begin(struct tls_link *t, struct vfmig_error *err);
 /* The handshake is over: has the other side really shown what was asked for? 0 or -errno. */
 int tls_shaken(struct tls_link *t, struct vfmig_error *err);
+/* One more connection, by `under`'s and with t's credentials. */
+int tls_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
 /* What came of `result` of an SSL function: POLLIN or POLLOUT is what has to be waited for; 0: neither. */
 short tls_wants(const struct tls_link *t, int result);
 /* For good: says why. -ECONNABORTED: the other side refused this one, and took nothing. */

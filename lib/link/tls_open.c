@@ -87,9 +87,9 @@ static void linger(const struct tls_link *t)
 	}
 }
 
-static int handshake(struct tls_link *t, uint32_t timeout_ms, struct vfmig_error *err)
+static int handshake(struct tls_link *t, struct vfmig_error *err)
 {
-	uint64_t deadline_ns = socket_deadline(timeout_ms ? timeout_ms : SOCKET_CONNECT_MS);
+	uint64_t deadline_ns = socket_deadline(t->timeout_ms ? t->timeout_ms : SOCKET_CONNECT_MS);
 	for (;;) {
 		ERR_clear_error();
 		int r = SSL_do_handshake(t->ssl);
@@ -120,25 +120,71 @@ static int start(struct tls_link *t, const char *host, const struct vfmig_link_o
 		r = tls_begin(t, err);
 	if (r < 0)
 		return r;
-	r = handshake(t, opts->timeout_ms, err);
+	r = handshake(t, err);
 	if (r < 0 && !t->peer_closed)
 		linger(t);
 	return r;
 }
 
-int tls_link_new(struct vfmig_link *under, const char *host, enum vfmig_direction direction,
-		 const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
+/* Takes under, also on failure. NULL: there is no memory. */
+static struct tls_link *make(struct vfmig_link *under, enum vfmig_direction direction, uint32_t timeout_ms,
+			     struct vfmig_error *err)
 {
 	struct tls_link *t = calloc(1, sizeof(*t));
 	if (!t) {
 		vfmig_link_close(under);
-		return error_errno(err, -ENOMEM, "link");
+		error_errno(err, -ENOMEM, "link");
+		return NULL;
 	}
-	t->base = (struct vfmig_link) { .ops = &tls_ops, .wait_fd = under->wait_fd, .two_way = true, .file_fd = -1 };
+	t->base = (struct vfmig_link) {
+		.ops = &tls_ops,
+		.wait_fd = under->wait_fd,
+		.listen_fd = under->listen_fd,
+		.two_way = true,
+		.file_fd = -1,
+	};
 	strcpy(t->base.name, under->name);
 	t->under = under;
 	t->fd = under->wait_fd;
 	t->direction = direction;
+	t->timeout_ms = timeout_ms;
+	return t;
+}
+
+/* Loading, the handshake goes on in whatever is read then: nobody is waited for, and no file is opened. */
+int tls_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err)
+{
+	const struct tls_link *first = (struct tls_link *)l;
+	struct vfmig_link *under;
+	if (!first->under->ops->another)
+		return error_set(err, -EOPNOTSUPP, "has one connection; several need unix: or tcp:");
+	int r = first->under->ops->another(first->under, &under, err);
+	if (r < 0)
+		return r;
+	struct tls_link *t = make(under, first->direction, first->timeout_ms, err);
+	if (!t)
+		return -ENOMEM;
+	memcpy(t->folder, first->folder, sizeof(t->folder));
+	memcpy(t->host, first->host, sizeof(t->host));
+	t->creds = first->creds;
+	t->creds_shared = true;
+	r = tls_begin(t, err);
+	if (!r && t->direction == VFMIG_SAVE)
+		r = handshake(t, err);
+	if (r < 0) {
+		vfmig_link_close(&t->base);
+		return error_not_again(r);
+	}
+	*ret = &t->base;
+	return 0;
+}
+
+int tls_link_new(struct vfmig_link *under, const char *host, enum vfmig_direction direction,
+		 const struct vfmig_link_options *opts, struct vfmig_link **ret, struct vfmig_error *err)
+{
+	struct tls_link *t = make(under, direction, opts->timeout_ms, err);
+	if (!t)
+		return -ENOMEM;
 	int r = under->two_way ? 0 : error_set(err, -ENOTSOCK, "TLS is for sockets, and this is none");
 	if (!r && (size_t)snprintf(t->folder, sizeof(t->folder), "%s", opts->tls_creds) >= sizeof(t->folder))
 		r = error_errno(err, -ENAMETOOLONG, "TLS: %.64s...", opts->tls_creds);

@@ -75,7 +75,7 @@ static int unix_accept(const struct sockaddr_un *address, const struct vfmig_lin
 	if (bind(listener, (const struct sockaddr *)address, sizeof(*address)) < 0) {
 		r = error_errno(err, -errno, "bind");
 	} else {
-		if (listen(listener, 1) < 0)
+		if (listen(listener, (int)opts->further_connections + 1) < 0)
 			r = error_errno(err, -errno, "listen");
 		else
 			r = socket_accept(listener, where, opts, err);
@@ -100,5 +100,5 @@ int unix_link_open(const char *rest, enum vfmig_direction direction,
 	r = direction == VFMIG_SAVE ? unix_connect(&address, opts->timeout_ms, err) :
 				      unix_accept(&address, opts, &listener, err);
 	const char *path = listener < 0 ? NULL : address.sun_path;
-	return r < 0 ? r : socket_link_new(r, listener, path, "", direction, ret, err);
+	return r < 0 ? r : socket_link_new(r, listener, path, "", direction, opts->timeout_ms, ret, err);
 }

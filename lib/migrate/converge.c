@@ -138,6 +138,8 @@ static bool is_congested(const struct converge *c)
 
 enum converge_verdict converge_decide(const struct converge *c, uint64_t now_ns, const struct converge_pending *p)
 {
+	if (p->ack_missing)
+		return now_ns >= c->deadline_ns ? CONVERGE_TIMED_OUT : CONVERGE_GO_ON;
 	/* Rounds make only the bytes less, and the transitions are a guess: theirs is half of the limit at most. */
 	struct converge_pending fair = *p;
 	fair.stop_ns = min_u64(p->stop_ns, c->downtime_limit_ns / 2);

@@ -10,6 +10,19 @@
 #include "migrate/converge.h"
 #include "stream/description.h"
 
+struct outlets;
+
+/* Devices that do pre-copy, and those of them whose initial bytes have been sent and announced. */
+struct initial_sent {
+	unsigned int devices, announced;
+};
+
+enum initial_loaded {
+	INITIAL_NONE, /* the device does no pre-copy */
+	INITIAL_AWAITED,
+	INITIAL_LOADED,
+};
+
 struct log {
 	vfmig_log_fn *fn;
 	void *opaque;
@@ -29,8 +42,16 @@ struct participant {
 
 	/* Only VFIO devices have these. */
 	const struct protocol *protocol;
+	/* Save: what is left after the stop goes over these, by packets that name the participant's id. */
+	void (*set_outlets)(void *opaque, struct outlets *outlets, const char *id);
+	/* Save: announce initial bytes that have been sent, and count. */
+	void (*set_initial)(void *opaque, struct initial_sent *initial);
+	enum initial_loaded (*initial_loaded)(const void *opaque); /* load */
 	void (*describe)(void *opaque, struct description_device *ret);
 	int (*verify)(void *opaque, const struct description_device *d, struct vfmig_error *err);
+	/* Load, state that came by channels: the next packet's bytes, behind which there is room for one more. */
+	int (*take_packet)(void *opaque, bool config, uint8_t *data, size_t length, struct vfmig_error *err);
+	bool (*has_all)(const void *opaque); /* load: to its config record, however it came */
 	int (*settle)(void *opaque, struct vfmig_error *err); /* out of stop-and-copy or resuming, into stop */
 	void (*undo_prepare)(void *opaque); /* to a P2P state, if there is one and it will run again */
 	void (*free)(void *opaque);

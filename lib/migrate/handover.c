@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -83,7 +84,7 @@ static enum message says(enum handover_side side, enum handover_state state)
 int handover_init(struct handover *h, enum handover_side side, struct vfmig_link *link, const char *session,
 		  uint64_t retry_ns, const struct log *log, struct vfmig_error *err)
 {
-	*h = (struct handover) { .side = side, .link = link, .log = log };
+	*h = (struct handover) { .side = side, .link = link, .origin = link, .log = log };
 	h->epoll_fd = h->timer_fd = -1;
 	h->retry_ns = retry_ns ? retry_ns : RETRY_NS;
 	if (side == HANDOVER_SOURCE && !session) {
@@ -313,6 +314,16 @@ static uint64_t patience_ns(const struct handover *h)
 	return open ? h->retry_ns : min_u64(h->retry_ns, RETRY_NS);
 }
 
+/* What came as a further connection cannot be made again itself. */
+static int reconnect(struct handover *h, struct vfmig_error *err)
+{
+	if (h->link != h->origin) {
+		shutdown(h->link->wait_fd, SHUT_RDWR); /* so that the other side notices */
+		h->link = h->origin;
+	}
+	return link_reconnect(h->link, err);
+}
+
 /* Back in touch: 0; -EAGAIN; HANDOVER_STEP_OVER or -errno: given up. */
 static int meet(struct handover *h, struct vfmig_error *err)
 {
@@ -323,7 +334,7 @@ static int meet(struct handover *h, struct vfmig_error *err)
 	if (now_ns < h->pause_ns)
 		return wait_until(h, h->pause_ns, err);
 	if (!h->connected) {
-		r = link_reconnect(h->link, err);
+		r = reconnect(h, err);
 		if (r == -EAGAIN)
 			return wait_until(h, until_ns, err);
 		if (r < 0)

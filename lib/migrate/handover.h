@@ -21,6 +21,7 @@ struct handover {
 	enum handover_side side;
 	enum handover_state state;
 	struct vfmig_link *link;
+	struct vfmig_link *origin; /* is made again; another than link if that came as a further connection of it */
 	const struct log *log;
 	struct journal *journal; /* NULL: none is kept */
 	uint64_t retry_ns;	 /* how long a lost connection is tried again */

@@ -41,6 +41,11 @@ int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opt
 	l->link = link;
 	l->cancel_fd = -1;
 	int r = options_read(&l->opts, sizeof(l->opts), opts, "load options", err);
+	if (r == 0 && l->opts.multifd_channels > VFMIG_MULTIFD_CHANNELS_MAX)
+		r = error_set(err, -EINVAL, "%u channels, at most %u are possible", l->opts.multifd_channels,
+			      VFMIG_MULTIFD_CHANNELS_MAX);
+	if (r == 0 && l->opts.multifd_channels && !(link->two_way && link->ops->another))
+		r = error_set(err, -EINVAL, "%s: has one connection; several need unix: or tcp:", link->name);
 	if (r == 0 && (l->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
 	l->log = (struct log) { l->opts.log, l->opts.log_opaque };
@@ -69,6 +74,7 @@ void vfmig_load_free(struct vfmig_load *load)
 	participants_clear(&load->participants);
 	reader_free(load->reader);
 	handover_clear(&load->handover);
+	channels_free(load->channels);
 	if (load->cancel_fd >= 0)
 		close(load->cancel_fd);
 	free(load);
@@ -128,7 +134,9 @@ static int begin(struct vfmig_load *l, struct vfmig_error *err)
 	for (size_t i = 0; i < l->participants.count && r == 0; i++)
 		if (!l->participants.list[i].ops.load_state)
 			r = load_begin_taker(&l->participants.list[i], err);
-	return r < 0 ? r : open_reader(l, err);
+	if (r < 0)
+		return r;
+	return l->opts.multifd_channels ? load_open_channels(l, err) : open_reader(l, err);
 }
 
 static int verify_one(struct vfmig_load *l, struct participant *p, struct vfmig_error *err)
@@ -169,7 +177,9 @@ static int do_check(struct vfmig_load *l, struct vfmig_error *err)
 
 static int do_read(struct vfmig_load *l, struct vfmig_error *err)
 {
-	int r = l->in_body ? load_take_body(l, err) : load_take_record(l, err);
+	int r = l->channels ? load_take_any(l, err) :
+		l->in_body  ? load_take_body(l, err) :
+			      load_take_record(l, err);
 	if (r <= 0)
 		return r;
 	l->status.digest_verified = reader_verified(l->reader);
@@ -363,7 +373,7 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 	if (r < 0 && r != -EAGAIN && !l->taken_back && !l->kept && l->handover.state != HANDOVER_NONE)
 		r = fail_prepared(l, r, err);
 	if (l->reader)
-		l->status.total_bytes = reader_offset(l->reader);
+		l->status.total_bytes = reader_offset(l->reader) + (l->channels ? channels_bytes(l->channels) : 0);
 	if (r == -EAGAIN)
 		return VFMIG_STEP_WAIT;
 	if (r < 0)
@@ -375,6 +385,10 @@ int vfmig_load_wait(struct vfmig_load *load, short *ret_events)
 {
 	if (load->stage > HOLD && load->handover.state != HANDOVER_NONE)
 		return handover_wait(&load->handover, ret_events);
+	if (load->channels && load->stage == READ) {
+		*ret_events = POLLIN;
+		return channels_wait(load->channels, load->wait_events & (load->stream_ended ? ~POLLIN : ~0));
+	}
 	*ret_events = load->link->only_events ? load->link->only_events : load->wait_events;
 	return load->link->wait_fd;
 }

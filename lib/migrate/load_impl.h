@@ -5,6 +5,8 @@
 
 #include <stdatomic.h>
 
+#include "migrate/channels.h"
+#include "migrate/handlers.h"
 #include "migrate/handover.h"
 #include "stream/reader.h"
 
@@ -13,6 +15,8 @@ enum load_stage { CHECK, READ, COMPLETE, HOLD, AGREE, START_PREPARE, START, REPO
 struct vfmig_load {
 	struct vfmig_link *link;
 	struct reader *reader;
+	struct channels *channels; /* NULL: one connection */
+	bool stream_ended;	   /* with channels: only they are waited for */
 	struct vfmig_load_options opts;
 	struct log log;
 	struct participants participants;
@@ -22,6 +26,7 @@ struct vfmig_load {
 	bool taken_back;	  /* the devices were, and the source is being told */
 	struct vfmig_error cause; /* of that */
 	bool kept;		  /* the devices stay loaded and stopped, whatever becomes of this program */
+	bool acked;		  /* the source was told that the initial bytes are loaded */
 
 	enum load_stage stage;
 	size_t at;
@@ -45,6 +50,11 @@ struct vfmig_load {
 int load_begin_taker(struct participant *p, struct vfmig_error *err);
 /* Takes the next record; 1: the stream has ended well. -EAGAIN, -errno. */
 int load_take_record(struct vfmig_load *l, struct vfmig_error *err);
+/* With several connections: some more of whatever has come; as load_take_record. */
+int load_open_channels(struct vfmig_load *l, struct vfmig_error *err);
+int load_take_any(struct vfmig_load *l, struct vfmig_error *err);
+/* With one connection: has the source made more? -EBADMSG. */
+int load_check_alone(struct vfmig_load *l, struct vfmig_error *err);
 /* Some more of the body that the reader stands at. */
 int load_take_body(struct vfmig_load *l, struct vfmig_error *err);
 

@@ -74,6 +74,8 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 {
 	char kind = record->section.kind;
 	int r = check_marked(l, record, err);
+	if (r == 0 && kind == 'S')
+		r = load_check_alone(l, err);
 	if (r == 0)
 		r = find_taker(l, record, &l->taker, err);
 	if (r < 0)
@@ -114,6 +116,26 @@ static void count_section(struct vfmig_load *l)
 	l->status.rounds += l->record.section.kind == 'P' && l->taker;
 }
 
+/*
+ * The source stops nothing before it is told that every device has its initial bytes. A stream says
+ * that its source waits for this, but only where there are such bytes: else the caller has to know it.
+ */
+static int acknowledge(struct vfmig_load *l, struct vfmig_error *err)
+{
+	bool asked = l->opts.switchover_ack;
+	if (l->acked || !l->return_path_open || l->stage == CHECK)
+		return 0;
+	for (size_t i = 0; i < l->participants.count; i++) {
+		const struct participant *p = &l->participants.list[i];
+		enum initial_loaded initial = p->initial_loaded ? p->initial_loaded(p->opaque) : INITIAL_NONE;
+		if (initial == INITIAL_AWAITED)
+			return 0;
+		asked |= initial == INITIAL_LOADED;
+	}
+	l->acked = asked;
+	return asked ? return_path_put(&l->return_path, WIRE_RETURN_SWITCHOVER_ACK, 0, err) : 0;
+}
+
 int load_take_body(struct vfmig_load *l, struct vfmig_error *err)
 {
 	int r = l->taker ? reader_feed(l->reader, l->taker->ops.load_state, l->taker->opaque, err)
@@ -122,7 +144,7 @@ int load_take_body(struct vfmig_load *l, struct vfmig_error *err)
 		return r > 0 ? 0 : r;
 	l->in_body = false;
 	count_section(l);
-	return 0;
+	return acknowledge(l, err);
 }
 
 /* --------------------------------------------------------------- commands */
@@ -156,10 +178,12 @@ static int take_command(struct vfmig_load *l, const struct reader_record *record
 	switch (record->command) {
 	case WIRE_COMMAND_OPEN_RETURN_PATH:
 		l->return_path_open = l->link->two_way; /* a saved stream may hold the command, too */
-		return 0;
+		return acknowledge(l, err);
 	case WIRE_COMMAND_PING:
 		return take_ping(l, record, err);
 	case WIRE_COMMAND_SWITCHOVER_START:
+		if (l->channels)
+			channels_let_state_in(l->channels);
 		return 0;
 	default:
 		return error_set(err, -EBADMSG, "offset 0x%llx: command %u is not known; expected one of %u, %u, %u",

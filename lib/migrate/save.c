@@ -15,10 +15,12 @@
  *   DECIDE        after each round: converge.c tells whether to go on
  *   STOP_PREPARE  all participants   } from here on the downtime runs;
  *   STOP          all participants   } devices at the same time (together.c)
- *   COMPLETE      each participant: END section (save_live_complete_precopy)
+ *   COMPLETE      each participant: END section (save_live_complete_precopy); with
+ *                 several connections a v2 device's data goes over the channels,
+ *                 and command 11 stands before it
  *   SETTLE        all devices: out of stop-and-copy
  *   STATE         each participant: FULL section (save_state)
- *   FINISH        EOF, description, seal
+ *   FINISH        once the channels are empty: EOF, description, seal
  *   CONFIRM       one-way link: made to last; QEMU: wait for SHUT; vfmig: handover.c
  *
  * Until the first byte of FINISH is offered to the link the other side cannot
@@ -34,6 +36,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/options.h"
 #include "migrate/save_impl.h"
@@ -66,9 +69,16 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 			      sizeof(s->machine) - 1);
 	if (r == 0)
 		r = writer_new(link, &s->writer, err);
+	if (r == 0 && s->opts.multifd_channels > VFMIG_MULTIFD_CHANNELS_MAX)
+		r = error_set(err, -EINVAL, "%u channels, at most %u are possible", s->opts.multifd_channels,
+			      VFMIG_MULTIFD_CHANNELS_MAX);
+	if (r == 0 && s->opts.multifd_channels)
+		r = outlets_open(link, s->opts.multifd_channels, s->opts.multifd_uuid, &s->outlets, err);
 	if (r == 0 && (s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
-	if (r == 0 && s->opts.max_bandwidth &&
+	if (r == 0 && s->opts.switchover_ack && (!link->two_way || s->opts.no_return_path))
+		r = error_set(err, -EINVAL, "%s: switchover ack needs a return path, so unix: or tcp:", link->name);
+	if (r == 0 && (s->opts.max_bandwidth || s->opts.switchover_ack) &&
 	    (s->pause_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "timerfd");
 	s->log = (struct log) { s->opts.log, s->opts.log_opaque };
@@ -105,6 +115,7 @@ void vfmig_save_free(struct vfmig_save *save)
 	participants_clear(&save->participants);
 	description_clear(&save->description);
 	writer_free(save->writer);
+	outlets_free(save->outlets);
 	handover_clear(&save->handover);
 	if (save->cancel_fd >= 0)
 		close(save->cancel_fd);
@@ -166,6 +177,14 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 	return code;
 }
 
+/* The channels: -EAGAIN while the stage has to wait for them. */
+static int pump(struct vfmig_save *s, struct vfmig_error *err)
+{
+	bool waits = s->stage >= COMPLETE && s->stage <= FINISH;
+	int r = s->outlets ? outlets_pump(s->outlets, s->stage == FINISH, err) : 0;
+	return r == -EAGAIN && !waits ? 0 : r;
+}
+
 /* -ECANCELED. Once all of the stream is out, another vfmig is told: it may be prepared, and asks. */
 static int cancel(struct vfmig_save *s, struct vfmig_error *err)
 {
@@ -187,12 +206,17 @@ static int cancel(struct vfmig_save *s, struct vfmig_error *err)
 	return error_set(err, -ECANCELED, r < 0 ? "cancelled; %s" : "cancelled", trouble.message);
 }
 
-/* Sends what is queued. When the link broke, the other side may have said why before it went. */
+/* Sends what is queued. When a connection broke, the other side may have said why before it went. */
 static int flush(struct vfmig_save *s, struct vfmig_error *err)
 {
 	struct vfmig_error other;
-	s->wait_events = s->return_path_open ? POLLOUT | POLLIN : POLLOUT;
+	short answers = s->return_path_open ? POLLIN : 0;
 	int r = writer_flush(s->writer, err);
+	s->wait_events = (r == -EAGAIN || !s->outlets ? POLLOUT : 0) | answers;
+	if (r == 0 || r == -EAGAIN) {
+		int channels = pump(s, err);
+		r = channels < 0 ? channels : r;
+	}
 	if (r == 0 || r == -EAGAIN)
 		return r;
 	if (s->return_path_open && save_listen(s, &other) == -ECONNABORTED) {
@@ -203,11 +227,14 @@ static int flush(struct vfmig_save *s, struct vfmig_error *err)
 	return r;
 }
 
-/* Keeps pre-copy to max_bandwidth: -EAGAIN while it has to pause. */
+/* Keeps pre-copy to max_bandwidth, and from sending nothing over and over: -EAGAIN while it has to pause. */
 static int pause_sending(struct vfmig_save *s, struct vfmig_error *err)
 {
 	bool precopy = s->stage == ITERATE || s->stage == DECIDE;
-	uint64_t ns = precopy ? converge_pause_ns(&s->converge, clock_now_ns(), writer_offset(s->writer)) : 0;
+	uint64_t now_ns = clock_now_ns();
+	uint64_t ns = precopy ? converge_pause_ns(&s->converge, now_ns, writer_offset(s->writer)) : 0;
+	if (precopy && s->ack_pause_ns > now_ns)
+		ns = max_u64(ns, s->ack_pause_ns - now_ns);
 	s->pausing = ns > 0;
 	if (!ns)
 		return 0;
@@ -251,7 +278,7 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		r = s->stage == CONFIRM ? save_confirm(s, err) :
 		    s->stage == GREET	? save_greet(s, err) :
 					  error_not_again(save_work(s, err));
-	s->status.total_bytes = writer_offset(s->writer);
+	s->status.total_bytes = save_bytes(s);
 	if (r == -EAGAIN)
 		return s->link->buffered ? VFMIG_STEP_AGAIN : VFMIG_STEP_WAIT;
 	if (r < 0)
@@ -263,6 +290,10 @@ int vfmig_save_wait(struct vfmig_save *save, short *ret_events)
 {
 	if (save->stage == CONFIRM && save->handover.state != HANDOVER_NONE)
 		return handover_wait(&save->handover, ret_events);
+	if (save->outlets && !save->pausing && save->stage != CONFIRM) {
+		*ret_events = POLLIN;
+		return outlets_wait(save->outlets, save->wait_events);
+	}
 	*ret_events = save->pausing		 ? POLLIN :
 		      save->link->only_events ? save->link->only_events :
 						save->wait_events;

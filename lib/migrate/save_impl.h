@@ -5,7 +5,9 @@
 
 #include <stdatomic.h>
 
+#include "migrate/handlers.h"
 #include "migrate/handover.h"
+#include "migrate/outlets.h"
 #include "stream/writer.h"
 
 enum save_stage {
@@ -27,6 +29,7 @@ enum save_stage {
 struct vfmig_save {
 	struct vfmig_link *link;
 	struct vfmig_writer *writer;
+	struct outlets *outlets; /* NULL: one connection */
 	struct vfmig_save_options opts;
 	char machine[256];
 	struct log log;
@@ -48,6 +51,9 @@ struct vfmig_save {
 	uint32_t sections;	/* section ids that were given */
 	struct converge converge;
 	struct converge_pending pending;
+	struct initial_sent initial;
+	bool acked;	       /* the other side has the initial bytes */
+	uint64_t ack_pause_ns; /* until then nothing is sent: there is nothing, and the ack is missing */
 	int pause_fd; /* timerfd: while sending pauses for max_bandwidth; -1: never */
 	bool pausing;
 	uint64_t finish_offset; /* in the stream, of what only FINISH puts; 0: not there yet */
@@ -69,6 +75,8 @@ int save_take_back(struct vfmig_save *s, struct vfmig_error *err);
 /* GREET and CONFIRM, which wait for the link: 0 when the stage has changed, -EAGAIN, -errno. */
 int save_greet(struct vfmig_save *s, struct vfmig_error *err);
 int save_confirm(struct vfmig_save *s, struct vfmig_error *err);
+/* Put so far, on all connections. */
+uint64_t save_bytes(const struct vfmig_save *s);
 /* The return path may speak at any time; 1: it said SHUT, loaded; -EAGAIN; -errno. */
 int save_listen(struct vfmig_save *s, struct vfmig_error *err);
 

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -10,6 +11,7 @@
 #include "migrate/together.h"
 
 #define RETURN_MESSAGES 16u /* read in one step */
+#define ACK_PAUSE_NS (2 * NS_PER_MS) /* between two looks for the switchover ack, with nothing to send */
 #define LAG_PING 0x6c616721u /* asks how long the way to the other side is: "lag!" */
 
 static void enter(struct vfmig_save *s, enum save_stage stage)
@@ -45,6 +47,25 @@ static int run_section(struct vfmig_save *s, char kind, section_fn *fn, struct v
 	return r;
 }
 
+uint64_t save_bytes(const struct vfmig_save *s)
+{
+	return writer_offset(s->writer) + (s->outlets ? outlets_bytes(s->outlets) : 0);
+}
+
+/* Transactions of a v1 device can be larger than a packet, and no QEMU with channels has such a device. */
+static void set_outlets(struct vfmig_save *s)
+{
+	for (size_t i = 0; i < s->participants.count; i++) {
+		struct participant *p = &s->participants.list[i];
+		if (p->protocol && strcmp(p->protocol->ops->name, "v2") == 0)
+			p->set_outlets(p->opaque, s->outlets, p->id);
+		else if (p->protocol)
+			log_line(&s->log, VFMIG_LOG_INFO,
+				 "%s: speaks %s, so its state does not go over the channels", p->name,
+				 p->protocol->ops->name);
+	}
+}
+
 static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 {
 	int r = participants_check_p2p(&s->participants, err);
@@ -53,6 +74,11 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 	s->description.devices = calloc(s->participants.count + 1, sizeof(*s->description.devices));
 	if (!s->description.devices)
 		return error_errno(err, -ENOMEM, "description");
+	if (s->outlets)
+		set_outlets(s);
+	for (size_t i = 0; s->opts.switchover_ack && i < s->participants.count; i++)
+		if (s->participants.list[i].set_initial)
+			s->participants.list[i].set_initial(s->participants.list[i].opaque, &s->initial);
 	s->started_ns = clock_now_ns();
 	writer_header(s->writer, s->machine);
 	if (s->return_path_open) {
@@ -99,7 +125,7 @@ static int do_setup(struct vfmig_save *s, struct vfmig_error *err)
 		r = run_section(s, 'S', p->ops.save_setup, err);
 	if (r < 0 || r == VFMIG_SECTION_MORE)
 		return r;
-	s->status.setup_bytes = writer_offset(s->writer);
+	s->status.setup_bytes = save_bytes(s);
 	if (++s->at < s->participants.count)
 		return 0;
 	enter(s, s->opts.no_precopy ? STOP_PREPARE : ITERATE);
@@ -131,6 +157,7 @@ static int do_iterate(struct vfmig_save *s, struct vfmig_error *err)
 static int sum_pending(struct vfmig_save *s, bool exact, struct vfmig_error *err)
 {
 	s->pending = (struct converge_pending) { .exact = exact, .nothing_to_send = s->round_done };
+	s->pending.ack_missing = s->initial.devices && !s->acked;
 	int r = participants_pending(&s->participants, exact, &s->pending, err);
 	if (r < 0)
 		return r;
@@ -159,6 +186,12 @@ static int timed_out(struct vfmig_save *s, enum save_stage *ret_next, struct vfm
 	vfmig_save_status(s, &status);
 	if (s->opts.precopy_timeout)
 		action = s->opts.precopy_timeout(s->opts.precopy_timeout_opaque, &status);
+	if (action == VFMIG_TIMEOUT_GIVE_UP && s->pending.ack_missing)
+		return error_set(err, -ETIME,
+				 "the other side has not acknowledged in %llu ms that it has the devices' initial "
+				 "bytes (announced for %u of %u)",
+				 (unsigned long long)(s->opts.precopy_timeout_ns / NS_PER_MS), s->initial.announced,
+				 s->initial.devices);
 	if (action == VFMIG_TIMEOUT_GIVE_UP)
 		return error_set(err, -ETIME,
 				 "pre-copy did not converge in %llu ms: %llu bytes are pending at %llu bytes/s, a "
@@ -205,6 +238,8 @@ static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 		s->draining = true;
 		break;
 	case CONVERGE_GO_ON:
+		if (s->pending.ack_missing && s->round_done)
+			s->ack_pause_ns = now_ns + ACK_PAUSE_NS;
 		break;
 	}
 	if (r < 0)
@@ -220,13 +255,16 @@ static int do_stop(struct vfmig_save *s, enum together_phase phase, enum save_st
 {
 	if (s->stage == STOP_PREPARE) {
 		s->stopped_ns = clock_now_ns();
-		s->status.precopy_bytes = writer_offset(s->writer) - s->status.setup_bytes;
+		s->status.precopy_bytes = save_bytes(s) - s->status.setup_bytes;
 		s->status.phase = VFMIG_PHASE_STOP_COPY;
 	}
 	int r = participants_together(&s->participants, phase, err);
-	if (r == 0)
-		enter(s, next);
-	return r;
+	if (r < 0)
+		return r;
+	if (next == COMPLETE && s->outlets)
+		writer_command(s->writer, WIRE_COMMAND_SWITCHOVER_START, NULL, 0);
+	enter(s, next);
+	return 0;
 }
 
 static int do_last_sections(struct vfmig_save *s, struct vfmig_error *err)
@@ -259,7 +297,7 @@ static int do_finish(struct vfmig_save *s, struct vfmig_error *err)
 	int r = writer_finish(s->writer, d, err);
 	if (r < 0)
 		return r;
-	s->status.stop_copy_bytes = writer_offset(s->writer) - s->status.setup_bytes - s->status.precopy_bytes;
+	s->status.stop_copy_bytes = save_bytes(s) - s->status.setup_bytes - s->status.precopy_bytes;
 	s->status.phase = VFMIG_PHASE_COMPLETING;
 	if (handover_recognised(&s->handover))
 		handover_stopped(&s->handover);
@@ -284,6 +322,7 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 			    err, -ECONNRESET,
 			    "%s: the other side closed the connection before it said that the state is loaded",
 			    s->link->name);
+		s->acked |= type == WIRE_RETURN_SWITCHOVER_ACK;
 		if (type == WIRE_RETURN_PONG && value == LAG_PING)
 			converge_answer(&s->converge, clock_now_ns());
 		if (type == WIRE_RETURN_PONG && (r = handover_pong(&s->handover, value, err)) < 0)

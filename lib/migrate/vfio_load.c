@@ -33,6 +33,8 @@ struct vfio_load {
 	struct vfio_parser parser;
 	struct config_record record;
 	bool has_config, has_end;
+	bool has_initial; /* ... and the source says so */
+	bool by_channels; /* packets have come: nothing more by the stream itself */
 	uint64_t data_bytes, data_packets;
 	XXH3_state_t *digest;
 };
@@ -52,7 +54,7 @@ static void forget(struct vfio_load *l)
 {
 	l->parser = (struct vfio_parser) { 0 };
 	l->record.length = 0;
-	l->has_config = l->has_end = false;
+	l->has_config = l->has_end = l->has_initial = l->by_channels = false;
 	l->data_bytes = l->data_packets = 0;
 	XXH3_128bits_reset(l->digest);
 }
@@ -105,6 +107,8 @@ static int take_event(struct vfio_load *l, const struct vfmig_section *section, 
 	if (section->kind == 'F' ? data || event->kind == VFIO_EVENT_SETUP : event->kind == VFIO_EVENT_CONFIG)
 		return error_set(err, -EBADMSG, "this packet does not belong into a section of kind %s",
 				 section->kind == 'F' ? "FULL" : "START, PART or END");
+	if (l->by_channels && (event->kind == VFIO_EVENT_DATA_BEGIN || event->kind == VFIO_EVENT_CONFIG))
+		return error_set(err, -EBADMSG, "data of a device whose state comes by channels already");
 	switch (event->kind) {
 	case VFIO_EVENT_DATA_BEGIN:
 		if (l->has_config)
@@ -119,8 +123,10 @@ static int take_event(struct vfio_load *l, const struct vfmig_section *section, 
 		return l->checking ? 0 : l->protocol->ops->write_end(l->protocol, err);
 	case VFIO_EVENT_CONFIG:
 		return take_config(l, event, err);
-	case VFIO_EVENT_SETUP:
 	case VFIO_EVENT_INIT_DATA_SENT:
+		l->has_initial = true;
+		return 0;
+	case VFIO_EVENT_SETUP:
 	case VFIO_EVENT_END:
 		return 0;
 	}
@@ -176,6 +182,71 @@ static int load_state(void *opaque, const struct vfmig_section *section, const u
 	return 0;
 }
 
+/* The config record is the content of a packet: CONFIG, record, END_OF_STATE, and nothing else. */
+static int take_config_packet(struct vfio_load *l, uint8_t *data, size_t length, struct vfmig_error *err)
+{
+	struct vfio_parser parser = { 0 };
+	struct vfio_event config = { 0 }, end = { 0 };
+	size_t used = 0, more = 0;
+	data[length] = WIRE_FOOTER; /* what tells a subsection's end */
+	int r = vfio_parser_next(&parser, 0, data, length + 1, &used, &config, err);
+	if (r > 0)
+		r = vfio_parser_next(&parser, used, data + used, length - used, &more, &end, err);
+	if (r < 0)
+		return r;
+	if (r == 0 || config.kind != VFIO_EVENT_CONFIG || end.kind != VFIO_EVENT_END || used + more != length)
+		return error_set(err, -EBADMSG, "%zu bytes that are no config record and END_OF_STATE behind it",
+				 length);
+	return take_config(l, &config, err);
+}
+
+/* In the order of their index; each is a chunk as a DATA packet of the stream is. */
+static int take_packet(void *opaque, bool config, uint8_t *data, size_t length, struct vfmig_error *err)
+{
+	struct vfio_load *l = opaque;
+	struct vfio_event event = { .kind = VFIO_EVENT_DATA, .data = data, .length = length };
+	int r = 0;
+	if (l->has_config)
+		r = error_set(err, -EBADMSG, "state by a channel after the config record, which ends a device's state");
+	l->by_channels = true;
+	if (r == 0 && config) {
+		r = take_config_packet(l, data, length, err);
+	} else if (r == 0 && length > 0) {
+		l->data_packets++;
+		if (!l->checking)
+			r = l->protocol->ops->write_begin(l->protocol, length, err);
+		if (r == 0)
+			r = take_data(l, &event, err);
+		if (r == 0 && !l->checking)
+			r = l->protocol->ops->write_end(l->protocol, err);
+	}
+	return r < 0 ? named(l, r, config ? "loading config space" : "loading stop-and-copy data", err) : 0;
+}
+
+static enum initial_loaded initial_loaded(const void *opaque)
+{
+	const struct vfio_load *l = opaque;
+	return l->has_initial ? INITIAL_LOADED : l->protocol->has_precopy ? INITIAL_AWAITED : INITIAL_NONE;
+}
+
+static bool has_all(const void *opaque)
+{
+	const struct vfio_load *l = opaque;
+	return l->has_config;
+}
+
+/* The stream's seal says nothing of what came by a channel. */
+static int verify_config(const struct vfio_load *l, const struct description_device *d, struct vfmig_error *err)
+{
+	char hex[DIGEST_HEX];
+	XXH128_hash_t hash = XXH3_128bits(l->record.bytes, l->record.length);
+	description_hex(hash.high64, hash.low64, hex);
+	if (strcmp(hex, d->config_digest) == 0)
+		return 0;
+	return error_set(err, -EBADMSG, "the config record's digest is %s, the stream was written with %s", hex,
+			 d->config_digest[0] ? d->config_digest : "none");
+}
+
 /* Against what the saver counted and digested. */
 static int verify(void *opaque, const struct description_device *d, struct vfmig_error *err)
 {
@@ -195,6 +266,8 @@ static int verify(void *opaque, const struct description_device *d, struct vfmig
 	else if (d->config_bytes != l->record.length)
 		r = error_set(err, -EBADMSG, "a config record of %zu bytes arrived, the stream was written with %llu",
 			      l->record.length, (unsigned long long)d->config_bytes);
+	if (r == 0 && l->by_channels)
+		r = verify_config(l, d, err);
 	return r < 0 ? named(l, r, "verifying", err) : 0;
 }
 
@@ -317,6 +390,9 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	added->protocol = device->protocol;
 	added->verify = verify;
 	added->settle = settle;
+	added->take_packet = take_packet;
+	added->has_all = has_all;
+	added->initial_loaded = initial_loaded;
 	added->free = vfio_load_free;
 	return 0;
 }

@@ -21,6 +21,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "migrate/handlers.h"
+#include "migrate/outlets.h"
 #include "migrate/vfio_config.h"
 
 struct vfio_save {
@@ -32,6 +33,12 @@ struct vfio_save {
 
 	bool in_chunk; /* a transaction is being put */
 	uint64_t transition_ns; /* the longest that it has shown */
+
+	struct initial_sent *initial_sent; /* NULL: nobody asks for the announcement */
+	bool announced;
+	struct outlets *outlets; /* where the last data and the config record go; NULL: into the stream */
+	const char *id;
+	uint32_t index; /* of the next packet */
 
 	struct pci_config config;
 	struct config_record record;
@@ -50,6 +57,11 @@ static int set_state(struct vfio_save *s, enum vfmig_state state, struct vfmig_e
 	int r = s->protocol->ops->set_state(s->protocol, state, err);
 	s->transition_ns = max_u64(s->transition_ns, clock_now_ns() - began_ns);
 	return r;
+}
+
+static bool in_precopy(const struct vfio_save *s)
+{
+	return s->protocol->state == VFMIG_STATE_PRE_COPY || s->protocol->state == VFMIG_STATE_PRE_COPY_P2P;
 }
 
 /* Running to pre-copy. A device that is stopped already is saved as it stands. */
@@ -77,14 +89,11 @@ static int save_setup(void *opaque, struct vfmig_writer *w, struct vfmig_error *
 			 vfmig_device_name(s->device));
 	if (r < 0)
 		return named(s, r, "setup", err);
+	if (s->initial_sent && in_precopy(s))
+		s->initial_sent->devices++;
 	vfmig_put_be64(w, WIRE_VFIO_SETUP_STATE);
 	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
 	return VFMIG_SECTION_DONE;
-}
-
-static bool in_precopy(const struct vfio_save *s)
-{
-	return s->protocol->state == VFMIG_STATE_PRE_COPY || s->protocol->state == VFMIG_STATE_PRE_COPY_P2P;
 }
 
 static int save_live_pending(void *opaque, bool exact, struct vfmig_pending *ret, struct vfmig_error *err)
@@ -128,6 +137,25 @@ static int put_piece(struct vfio_save *s, struct vfmig_writer *w, struct vfmig_e
 	return 0;
 }
 
+/* The end of a PART: once the initial bytes are out, this is said in the end's place. */
+static int end_part(struct vfio_save *s, struct vfmig_writer *w, int result, struct vfmig_error *err)
+{
+	bool announce = s->initial_sent && !s->announced && in_precopy(s);
+	if (announce) {
+		struct vfmig_pending pending;
+		int r = s->protocol->ops->pending(s->protocol, false, &pending, err);
+		if (r < 0)
+			return named(s, r, "pre-copy", err);
+		announce = pending.initial_bytes == 0;
+	}
+	if (announce) {
+		s->announced = true;
+		s->initial_sent->announced++;
+	}
+	vfmig_put_be64(w, announce ? WIRE_VFIO_INIT_DATA_SENT : WIRE_VFIO_END_OF_STATE);
+	return result;
+}
+
 /* One transaction, or with nothing to give (v1: a packet of size 0 and) "done". */
 static int save_live_iterate(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
 {
@@ -140,17 +168,13 @@ static int save_live_iterate(void *opaque, struct vfmig_writer *w, struct vfmig_
 			vfmig_put_be64(w, WIRE_VFIO_DATA_STATE);
 			vfmig_put_be64(w, 0);
 		}
-		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
-		return VFMIG_ALL_DONE;
+		return end_part(s, w, VFMIG_ALL_DONE, err);
 	}
 	if (r == 0)
 		r = put_piece(s, w, err);
 	if (r < 0)
 		return named(s, r, "pre-copy", err);
-	if (s->in_chunk)
-		return VFMIG_SECTION_MORE;
-	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
-	return VFMIG_SECTION_DONE;
+	return s->in_chunk ? VFMIG_SECTION_MORE : end_part(s, w, VFMIG_SECTION_DONE, err);
 }
 
 /* To the P2P state where there is one: from here on no device starts DMA to another. */
@@ -171,10 +195,46 @@ static int stop(void *opaque, struct vfmig_error *err)
 	return r < 0 ? named(s, r, "stop", err) : 0;
 }
 
+static void put_packet(struct vfio_save *s, bool config, uint64_t length)
+{
+	struct multifd_packet packet = { .index = s->index++, .config = config, .length = length };
+	memcpy(packet.id, s->id, strlen(s->id));
+	outlets_put(s->outlets, &packet);
+}
+
+/* The next chunk as a packet: 1; 0: there was none left. */
+static int put_chunk(struct vfio_save *s, struct vfmig_error *err)
+{
+	const void *data;
+	size_t length = 0;
+	uint64_t size;
+	int r = s->protocol->ops->read_begin(s->protocol, &size, err);
+	if (r < 0 || size == 0)
+		return r;
+	put_packet(s, false, size);
+	s->data_packets++;
+	do {
+		r = s->protocol->ops->read_piece(s->protocol, &data, &length, err);
+		if (r < 0)
+			return r;
+		XXH3_128bits_update(s->digest, data, length);
+		s->data_bytes += length;
+		outlets_put_bytes(s->outlets, data, length);
+	} while (length > 0);
+	return 1;
+}
+
 /* Everything that is left, to the end of the state. */
 static int save_live_complete_precopy(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
 {
 	struct vfio_save *s = opaque;
+	if (s->outlets) {
+		int e = put_chunk(s, err);
+		if (e != 0)
+			return e < 0 ? named(s, e, "stop-and-copy", err) : VFMIG_SECTION_MORE;
+		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
+		return VFMIG_SECTION_DONE;
+	}
 	int r = s->in_chunk ? 0 : begin_chunk(s, w, err);
 	if (r == 0 && !s->in_chunk) {
 		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
@@ -193,6 +253,17 @@ static int settle(void *opaque, struct vfmig_error *err)
 	return r < 0 ? named(s, r, "stop-and-copy", err) : 0;
 }
 
+static void put_config_packet(struct vfio_save *s)
+{
+	uint8_t flag[8];
+	put_packet(s, true, 2 * sizeof(flag) + s->record.length);
+	put_be64(flag, WIRE_VFIO_CONFIG_STATE);
+	outlets_put_bytes(s->outlets, flag, sizeof(flag));
+	outlets_put_bytes(s->outlets, s->record.bytes, s->record.length);
+	put_be64(flag, WIRE_VFIO_END_OF_STATE);
+	outlets_put_bytes(s->outlets, flag, sizeof(flag));
+}
+
 static int save_state(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
 {
 	struct vfio_save *s = opaque;
@@ -205,8 +276,12 @@ static int save_state(void *opaque, struct vfmig_writer *w, struct vfmig_error *
 		log_line(s->log, VFMIG_LOG_INFO,
 			 "%s: no VMM gives its interrupt state: INTx levels are saved as 0, %u MSI-X vectors as masked",
 			 vfmig_device_name(s->device), pci_msix_vectors(s->config.bytes, s->config.size));
-	vfmig_put_be64(w, WIRE_VFIO_CONFIG_STATE);
-	vfmig_put_bytes(w, s->record.bytes, s->record.length);
+	if (s->outlets)
+		put_config_packet(s);
+	else
+		vfmig_put_be64(w, WIRE_VFIO_CONFIG_STATE);
+	if (!s->outlets)
+		vfmig_put_bytes(w, s->record.bytes, s->record.length);
 	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
 	return VFMIG_SECTION_DONE;
 }
@@ -277,6 +352,23 @@ static void describe(void *opaque, struct description_device *ret)
 	ret->config_bytes = s->record.length;
 	XXH128_hash_t hash = XXH3_128bits_digest(s->digest);
 	description_hex(hash.high64, hash.low64, ret->data_digest);
+	if (s->outlets) {
+		hash = XXH3_128bits(s->record.bytes, s->record.length);
+		description_hex(hash.high64, hash.low64, ret->config_digest);
+	}
+}
+
+static void set_outlets(void *opaque, struct outlets *outlets, const char *id)
+{
+	struct vfio_save *s = opaque;
+	s->outlets = outlets;
+	s->id = id;
+}
+
+static void set_initial(void *opaque, struct initial_sent *initial)
+{
+	struct vfio_save *s = opaque;
+	s->initial_sent = initial;
 }
 
 static void vfio_save_free(void *opaque)
@@ -322,6 +414,8 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 	}
 	added->name = vfmig_device_name(device);
 	added->protocol = device->protocol;
+	added->set_outlets = set_outlets;
+	added->set_initial = set_initial;
 	added->describe = describe;
 	added->settle = settle;
 	added->undo_prepare = undo_prepare;

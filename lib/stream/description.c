@@ -107,6 +107,8 @@ static struct json_object *vfmig_device_object(const struct description_device *
 	put_number(o, "data_packets", d->data_packets);
 	put_text(o, "data_digest", d->data_digest);
 	put_number(o, "config_bytes", d->config_bytes);
+	if (d->config_digest[0])
+		put_text(o, "config_digest", d->config_digest);
 	return o;
 }
 
@@ -217,6 +219,11 @@ static int parse_device(struct json_object *o, const char *where, struct descrip
 	if (!digest || !is_digest(digest))
 		return wrong(err, where, "data_digest", "32 hex digits");
 	strcpy(ret->data_digest, digest);
+	digest = json_text(o, "config_digest");
+	if (digest && !is_digest(digest))
+		return wrong(err, where, "config_digest", "32 hex digits");
+	if (digest)
+		strcpy(ret->config_digest, digest);
 	rc = parse_counts(o, where, ret, err);
 	if (rc == 0 && json_object_object_get_ex(o, "identity", &identity)) {
 		ret->has_identity = true;

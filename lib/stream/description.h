@@ -39,6 +39,7 @@ struct description_device {
 	uint64_t data_packets;   /* with more than 0 bytes */
 	char data_digest[DIGEST_HEX]; /* empty: no VFIO device, not in the "vfmig" object */
 	uint64_t config_bytes; /* of the config record */
+	char config_digest[DIGEST_HEX]; /* of it, where it went by a channel, without the seal; else empty */
 	uint64_t full_bytes;   /* of the FULL section's body; 0: none */
 };
 

@@ -72,6 +72,12 @@ void reader_free(struct reader *r)
 	free(r);
 }
 
+void reader_put_back_magic(struct reader *r)
+{
+	put_be32(r->buffer, WIRE_MAGIC);
+	r->end = 4;
+}
+
 uint64_t reader_offset(const struct reader *r)
 {
 	return r->offset;
@@ -114,6 +120,9 @@ static int header(struct reader *r, struct reader_record *ret, struct vfmig_erro
 		return reader_broken(r, 0, err,
 				     "the other side speaks TLS, and here plain text is expected: give the credentials "
 				     "(--tls-creds DIR)");
+	if (magic == WIRE_MULTIFD_MAGIC)
+		return reader_broken(r, 0, err,
+				     "a channel of a migration by several connections: say how many (--multifd)");
 	if (magic != WIRE_MAGIC)
 		return reader_broken(r, 0, err,
 				     "not a migration stream: it begins with 0x%08" PRIx32 ", expected 0x%08x (QEVM)",
@@ -133,6 +142,14 @@ static struct reader_section *find(struct reader *r, uint32_t section_id)
 			return &r->sections[i];
 	}
 	return NULL;
+}
+
+bool reader_has_section(const struct reader *r, const char *id, uint32_t instance_id)
+{
+	for (size_t i = 0; i < r->num_sections; i++)
+		if (r->sections[i].instance_id == instance_id && strcmp(r->sections[i].id, id) == 0)
+			return true;
+	return false;
 }
 
 /* START or FULL of an id that has not appeared yet. */

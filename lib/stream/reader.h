@@ -57,6 +57,8 @@ struct reader;
 
 int reader_new(struct vfmig_link *link, struct reader **ret, struct vfmig_error *err);
 void reader_free(struct reader *r);
+/* The link's first four bytes were read already, to tell what it is: they are WIRE_MAGIC. */
+void reader_put_back_magic(struct reader *r);
 
 int reader_next(struct reader *r, struct reader_record *ret, struct vfmig_error *err);
 
@@ -68,6 +70,9 @@ int reader_feed(struct reader *r, reader_body_fn *fn, void *opaque, struct vfmig
 int reader_skip(struct reader *r, struct vfmig_error *err);
 /* Is the body of a section with this id made of VFIO packets? */
 bool reader_is_vfio(const char *id);
+
+/* Has a section with this id and instance appeared? */
+bool reader_has_section(const struct reader *r, const char *id, uint32_t instance_id);
 
 /* Bytes taken so far. */
 uint64_t reader_offset(const struct reader *r);

@@ -67,6 +67,27 @@
 #define WIRE_RAM_MULTIFD_FLUSH 0x200u
 #define WIRE_PAGE_SIZE 4096u
 
+/* Further connections (QEMU: migration/multifd; device state since 10.0). Each begins with magic, version,
+ * uuid[16], u8 channel, zeros; then packets, each of which begins with magic, version, be32 flags. */
+#define WIRE_MULTIFD_MAGIC 0x11223344u
+#define WIRE_MULTIFD_VERSION 1u
+#define WIRE_MULTIFD_UUID 16u
+#define WIRE_MULTIFD_INIT 64u
+#define WIRE_MULTIFD_SYNC 0x01u		  /* flag: no pages, the end of a round */
+#define WIRE_MULTIFD_COMPRESSION 0x3eu	  /* flags: how the pages are compressed */
+#define WIRE_MULTIFD_DEVICE_STATE 0x40u   /* flag: a device's state, not memory */
+#define WIRE_MULTIFD_ID 256u		  /* a block's or a device's, with its NUL */
+#define WIRE_MULTIFD_PAGES 128u		  /* 512 KiB of pages in a packet of memory */
+/* magic, version, flags, pages, normal pages, size; be64 number, zero pages, be32 0, 3 x be64 0; block, offsets */
+#define WIRE_MULTIFD_RAM_HEADER (6u * 4u + 8u + 8u + 24u + WIRE_MULTIFD_ID + 8u * WIRE_MULTIFD_PAGES)
+#define WIRE_MULTIFD_RAM_SIZE_AT 20u
+/* magic, version, flags; id, be32 instance, be32 size */
+#define WIRE_MULTIFD_STATE_HEADER (3u * 4u + WIRE_MULTIFD_ID + 4u + 4u)
+/* and as the first bytes of that size: be32 0 (a version), be32 index, be32 flags */
+#define WIRE_MULTIFD_PACKET_HEADER 12u
+#define WIRE_MULTIFD_PACKET_VERSION 0u
+#define WIRE_MULTIFD_PACKET_CONFIG 0x01u /* flag: the config record, the device's last packet */
+
 /* vfmig's own: the section ids of the streams it writes, "vfm" and a running
  * number. QEMU takes any id; the first section's marks the stream as one that
  * must end in a sealed description. */

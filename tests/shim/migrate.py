@@ -15,6 +15,7 @@ SIZE = "size=1M,section=64K,rate=2000"
 LOG = (0x2000000, 64)  # its ring of entries, in the guest's memory
 LOG_AREA = 4096
 ID = "0000:00:01.0/vfio"
+INITIAL = {V7: [], V10: ["initial=512K"]}  # what a switch has to wait for, where it is told
 
 
 def sim(version, *more):
@@ -111,16 +112,36 @@ def free_address():
         return "tcp:127.0.0.1:%d" % s.getsockname()[1]
 
 
-def live_from_qemu(scratch, version, link, return_path, creds=None, tls_options=()):
+def use(process, channels, *capabilities):
+    """Turns a QEMU's migration capabilities on, with multifd if there are channels."""
+    names = [*capabilities, *(["multifd"] if channels else [])]
+    process.do("migrate-set-capabilities", capabilities=[{"capability": n, "state": True} for n in names])
+    if channels:
+        process.do("migrate-set-parameters", **{"multifd-channels": channels})
+
+
+def by_channels(channels):
+    """vfmig's options, and the device's."""
+    return (["--multifd", str(channels)], ",x-migration-multifd-transfer=on") if channels else ([], "")
+
+
+def by_tls(creds):
+    return ["--tls-creds", creds] if creds else []
+
+
+def live_from_qemu(scratch, version, link, return_path, channels=0, *capabilities, creds=None, load_options=(),
+                   device=(), source_device=(), qemu_options=()):
     """A QEMU at work moves straight into a waiting vfmig."""
-    source = Qemu(scratch, version, ["sim:" + sim(version)])
+    more_options, device_options = by_channels(channels)
+    source = Qemu(scratch, version, ["sim:" + sim(version, *INITIAL[version], *source_device)], options=device_options,
+                  more=qemu_options)
     if creds:
         source.use_tls(creds, "client")
-    source.do("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": return_path}])
+    use(source, channels, *(["return-path"] if return_path else []), *capabilities)
     source.do("cont")
     source.work(100)
-    with tap.device(scratch, "b", *options(version)) as b:
-        load = tap.start("load", b, "-i", link, "--json", *tls_options)
+    with tap.device(scratch, "b", *options(version, *device)) as b:
+        load = tap.start("load", b, "-i", link, "--json", *load_options, *more_options, *by_tls(creds))
         source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
         result = tap.finish(load)
         tap.equal(result.code, 0)
@@ -129,15 +150,19 @@ def live_from_qemu(scratch, version, link, return_path, creds=None, tls_options=
     source.quit()
 
 
-def live_to_qemu(scratch, version, link, creds=None, tls_options=()):
+def live_to_qemu(scratch, version, link, channels=0, *more, capabilities=(), creds=None, device=(),
+                 qemu_options=()):
     version.need()
-    with tap.device(scratch, "a", *options(version, "start")) as a, \
-            tap.device(scratch, "b", *options(version)) as b:
-        destination = Qemu(scratch, version, [b], incoming=True)
+    save_options, device_options = by_channels(channels)
+    with tap.device(scratch, "a", *options(version, "start", *device)) as a, \
+            tap.device(scratch, "b", *options(version, *device)) as b:
+        destination = Qemu(scratch, version, [b], incoming=True, options=device_options, more=qemu_options)
         if creds:
             destination.use_tls(creds, "server")
+        use(destination, channels, *capabilities)
         destination.do("migrate-incoming", uri=link)
-        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID, *tls_options)
+        tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID, *save_options, *more,
+                   *by_tls(creds))
         destination.migrated()
         destination.do("cont")
         destination.quit()
@@ -179,6 +204,81 @@ def vfmig_moves_live_to_qemu_10_0_over_tcp(scratch):
     live_to_qemu(scratch, V10, free_address())
 
 
+def moves_by_channels(channels, kind):
+    """Both ways, and so that the channels carry all of a state: what has no pre-copy is sent when it is stopped."""
+    where = {"unix": lambda scratch: "unix:%s/link" % scratch, "tcp": lambda scratch: free_address()}[kind]
+    whole = ["size=8M", "precopy=no"]
+
+    def qemu_to_vfmig_live(scratch):
+        live_from_qemu(scratch, V10, where(scratch), True, channels)
+
+    def whole_qemu_to_vfmig(scratch):
+        live_from_qemu(scratch, V10, where(scratch), True, channels, source_device=whole, device=whole)
+
+    def vfmig_to_qemu_live(scratch):
+        live_to_qemu(scratch, V10, where(scratch), channels)
+
+    def whole_vfmig_to_qemu(scratch):
+        live_to_qemu(scratch, V10, where(scratch), channels, device=whole)
+
+    for function in (qemu_to_vfmig_live, whole_qemu_to_vfmig, vfmig_to_qemu_live, whole_vfmig_to_qemu):
+        function.__name__ = "%s_by_%d_channels_over_%s" % (function.__name__, channels, kind)
+        test(function)
+
+
+moves_by_channels(2, "unix")
+moves_by_channels(4, "unix")
+moves_by_channels(2, "tcp")
+moves_by_channels(4, "tcp")
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_2_channels_without_a_return_path(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, False, 2)
+
+
+UUID = "12345678-9abc-def0-1234-56789abcdef0"
+
+
+@test
+def qemu_10_0_with_a_uuid_moves_live_to_vfmig_by_2_channels(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 2, load_options=["--uuid", UUID],
+                   qemu_options=["-uuid", UUID])
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_with_a_uuid_by_2_channels(scratch):
+    live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 2, "--uuid", UUID, qemu_options=["-uuid", UUID])
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_that_acknowledges_the_switch(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 0, "switchover-ack")
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_2_channels_and_an_acknowledged_switch(scratch):
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 2, "switchover-ack")
+
+
+@test
+def qemu_10_0_moves_live_to_a_vfmig_whose_device_has_no_pre_copy(scratch):
+    """It needs nothing before the switch, and only --switchover-ack tells that this has to be said."""
+    live_from_qemu(scratch, V10, "unix:%s/link" % scratch, True, 0, "switchover-ack",
+                   load_options=["--switchover-ack"], device=["precopy=no"])
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_that_acknowledges_the_switch(scratch):
+    live_to_qemu(scratch, V10, "unix:%s/link" % scratch, 0, "--switchover-ack",
+                 capabilities=("return-path", "switchover-ack"))
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_2_channels_and_an_acknowledged_switch(scratch):
+    live_to_qemu(scratch, V10, free_address(), 2, "--switchover-ack", capabilities=("return-path", "switchover-ack"))
+
+
 def by_certificates(scratch):
     return certificates.Authority(scratch).creds("both")
 
@@ -187,12 +287,12 @@ def by_a_key(scratch):
     return certificates.psk(scratch, "qemu:" + 32 * "a5")
 
 
-def live_by_tls_from_qemu(scratch, version, creds, return_path):
-    live_from_qemu(scratch, version, "tcp:127.0.0.1:0", return_path, creds, ["--tls-creds", creds])
+def live_by_tls_from_qemu(scratch, version, creds, return_path, channels=0):
+    live_from_qemu(scratch, version, "tcp:127.0.0.1:0", return_path, channels, creds=creds)
 
 
-def live_by_tls_to_qemu(scratch, version, creds):
-    live_to_qemu(scratch, version, free_address(), creds, ["--tls-creds", creds])
+def live_by_tls_to_qemu(scratch, version, creds, channels=0):
+    live_to_qemu(scratch, version, free_address(), channels, creds=creds)
 
 
 @test
@@ -233,6 +333,26 @@ def vfmig_moves_live_to_qemu_10_0_by_tls(scratch):
 @test
 def vfmig_moves_live_to_qemu_10_0_by_tls_and_a_key(scratch):
     live_by_tls_to_qemu(scratch, V10, by_a_key(scratch))
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_tls_and_2_channels(scratch):
+    live_by_tls_from_qemu(scratch, V10, by_certificates(scratch), True, 2)
+
+
+@test
+def qemu_10_0_moves_live_to_vfmig_by_tls_and_a_key_and_2_channels(scratch):
+    live_by_tls_from_qemu(scratch, V10, by_a_key(scratch), False, 2)
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_tls_and_2_channels(scratch):
+    live_by_tls_to_qemu(scratch, V10, by_certificates(scratch), 2)
+
+
+@test
+def vfmig_moves_live_to_qemu_10_0_by_tls_and_a_key_and_2_channels(scratch):
+    live_by_tls_to_qemu(scratch, V10, by_a_key(scratch), 2)
 
 
 @test
@@ -305,6 +425,24 @@ def qemu_10_0_saves_two_devices_and_vfmig_loads(scratch):
 @test
 def vfmig_saves_two_devices_and_qemu_10_0_loads(scratch):
     two_of_vfmig_to_qemu(scratch, V10)
+
+
+@test
+def qemu_10_0_moves_two_devices_live_to_vfmig_by_2_channels(scratch):
+    devices, ids = two(V10)
+    load_options, device_options = by_channels(2)
+    source = Qemu(scratch, V10, devices, options=device_options)
+    use(source, 2, "return-path")
+    source.do("cont")
+    for i in range(2):
+        source.work(100 + 50 * i, i)
+    with tap.device(scratch, "c", *options(V10)) as c, tap.device(scratch, "d", *options(V10)) as d:
+        load = tap.start("load", c, d, *ids, "-i", "unix:%s/link" % scratch, "--json", *load_options)
+        source.migration("migrate", uri=tap.read_event(load, event="listening")["link"])
+        tap.equal(tap.finish(load).code, 0)
+        steps = [source.read(qemu.STEP, i) for i in range(2)]
+        tap.equal([claim(uri)["resumed_step"] for uri in (c, d)], steps)
+    source.quit()
 
 
 @test

@@ -9,7 +9,7 @@
 struct listener {
 	pthread_t thread;
 	char uri[256];
-	uint32_t timeout_ms;
+	uint32_t timeout_ms, further;
 	struct vfmig_link *link;
 	struct vfmig_error err;
 	int result;
@@ -18,14 +18,18 @@ struct listener {
 static void *listen_thread(void *arg)
 {
 	struct listener *l = arg;
-	l->result = open_link("", l->uri, VFMIG_LOAD, l->timeout_ms, &l->link, &l->err);
+	struct vfmig_link_options opts = {
+		.size = sizeof(opts), .timeout_ms = l->timeout_ms, .further_connections = l->further,
+	};
+	l->result = vfmig_link_open(l->uri, VFMIG_LOAD, &opts, &l->link, &l->err);
 	return NULL;
 }
 
-static void listen_start(struct listener *l, const char *scheme, const char *rest)
+static void listen_start(struct listener *l, const char *scheme, const char *rest, uint32_t further)
 {
 	memset(l, 0, sizeof(*l));
 	l->timeout_ms = 20000;
+	l->further = further;
 	snprintf(l->uri, sizeof(l->uri), "%s%s", scheme, rest);
 	assert_int_equal(pthread_create(&l->thread, NULL, listen_thread, l), 0);
 }
@@ -44,7 +48,7 @@ static void connect_pair(const char *scheme, const char *rest, struct vfmig_link
 {
 	struct listener l;
 	struct vfmig_error err;
-	listen_start(&l, scheme, rest);
+	listen_start(&l, scheme, rest, 0);
 	if (open_link(scheme, rest, VFMIG_SAVE, 20000, ret_save, &err) < 0)
 		fail_msg("%s", err.message);
 	*ret_load = listen_end(&l);
@@ -150,7 +154,7 @@ static void test_listening_fd(void **state)
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
 	int kept = dup(fd); /* systemd's own */
 	snprintf(rest, sizeof(rest), "%d", fd);
-	listen_start(&l, "fd:", rest);
+	listen_start(&l, "fd:", rest, 0);
 	snprintf(rest, sizeof(rest), "127.0.0.1:%d", ntohs(address.sin_port));
 	assert_int_equal(open_link("tcp:", rest, VFMIG_SAVE, 20000, &save, &err), 0);
 	load = listen_end(&l);
@@ -245,6 +249,47 @@ static void test_peer_gone(void **state)
 	vfmig_link_close(save);
 }
 
+/* Connections after the first: the listening side never waits for one, the connecting one makes them. */
+static void further_connections(const char *scheme, const char *rest)
+{
+	struct listener l;
+	struct vfmig_error err;
+	struct vfmig_link *save, *more_save[2], *more_load[2];
+	listen_start(&l, scheme, rest, 2);
+	assert_int_equal(open_link(scheme, rest, VFMIG_SAVE, 20000, &save, &err), 0);
+	struct vfmig_link *load = listen_end(&l);
+	assert_int_equal(link_another(load, &more_load[0], &err), -EAGAIN);
+	for (int i = 0; i < 2; i++) {
+		struct pollfd p = { .fd = load->listen_fd, .events = POLLIN };
+		assert_int_equal(link_another(save, &more_save[i], &err), 0);
+		assert_int_equal(poll(&p, 1, 20000), 1);
+		assert_int_equal(link_another(load, &more_load[i], &err), 0);
+		assert_true(more_load[i]->two_way);
+		write_all(more_save[i], MESSAGE, strlen(MESSAGE));
+		vfmig_link_close(more_save[i]);
+		expect_message(more_load[i]);
+		vfmig_link_close(more_load[i]);
+	}
+	/* One that was taken gives no others, and neither does what is no listening socket at all. */
+	assert_int_equal(link_another(load, &more_load[0], &err), -EAGAIN);
+	vfmig_link_close(save);
+	vfmig_link_close(load);
+	assert_int_equal(vfmig_link_open("null:", VFMIG_SAVE, NULL, &save, &err), 0);
+	assert_int_equal(link_another(save, &more_save[0], &err), -EOPNOTSUPP);
+	assert_error(err, "several need unix: or tcp:");
+	vfmig_link_close(save);
+}
+
+static void test_further_connections(void **state)
+{
+	struct scratch *s = *state;
+	char address[64];
+	further_connections("unix:", scratch_path(s, "socket"));
+	assert_int_equal(scratch_count(s), 0);
+	free_port("127.0.0.1", AF_INET, address, sizeof(address));
+	further_connections("tcp:", address);
+}
+
 /* Calls reconnect until it has succeeded, waiting as its header says. */
 static void connect_again(struct vfmig_link *l)
 {
@@ -282,7 +327,7 @@ static void test_reconnect(void **state)
 			wait_link(save, POLLIN | POLLOUT);
 		}
 		struct listener l;
-		listen_start(&l, schemes[i], i ? address : s->path);
+		listen_start(&l, schemes[i], i ? address : s->path, 0);
 		connect_again(save);
 		load = listen_end(&l);
 		write_all(save, MESSAGE, strlen(MESSAGE));
@@ -310,6 +355,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_unix, scratch_setup, scratch_teardown),
+		cmocka_unit_test_setup_teardown(test_further_connections, scratch_setup, scratch_teardown),
 		cmocka_unit_test(test_tcp),
 		cmocka_unit_test(test_tcp_name),
 		cmocka_unit_test(test_listening_fd),

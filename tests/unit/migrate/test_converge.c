@@ -155,6 +155,20 @@ static void test_downtime_counts_bytes_and_transitions(void **state)
 	assert_int_equal(converge_downtime_ns(&c, &p), UINT64_MAX);
 }
 
+/* However little is left: the switch waits for the other side, in the time that there is. */
+static void test_ack_missing(void **state)
+{
+	(void)state;
+	struct converge c = begun(100, 500);
+	struct converge_pending p = { .nothing_to_send = true, .exact = true, .ack_missing = true };
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_GO_ON);
+	p.nothing_to_send = false;
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_GO_ON);
+	assert_int_equal(converge_decide(&c, 1500 * MS, &p), CONVERGE_TIMED_OUT);
+	p.ack_missing = false;
+	assert_int_equal(converge_decide(&c, 1500 * MS, &p), CONVERGE_SWITCH);
+}
+
 static void test_estimate_is_looked_at_again(void **state)
 {
 	(void)state;
@@ -259,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_under_way_is_waited_for),
 		cmocka_unit_test(test_a_link_with_queues),
 		cmocka_unit_test(test_downtime_counts_bytes_and_transitions),
+		cmocka_unit_test(test_ack_missing),
 		cmocka_unit_test(test_estimate_is_looked_at_again),
 		cmocka_unit_test(test_time_runs_out),
 		cmocka_unit_test(test_slow_and_fast_devices),

@@ -17,7 +17,7 @@
 static struct description_device devices[] = {
 	{ .id = "0000:00:01.0/vfio", .has_identity = true, .identity = { 0x8086, 0x1572, 0xffff, 1, 0x020000, 0xfe },
 	  .data_bytes = UINT64_MAX, .data_packets = 3, .data_digest = DIGEST, .config_bytes = 276, .full_bytes = 292 },
-	{ .id = "\"odd\\\n/vfio", .instance_id = UINT32_MAX, .data_digest = DIGEST },
+	{ .id = "\"odd\\\n/vfio", .instance_id = UINT32_MAX, .data_digest = DIGEST, .config_digest = DIGEST },
 };
 
 static char *format_whole(const struct description *d)
@@ -53,6 +53,7 @@ static void there_and_back(void **state)
 		assert_true(a->data_bytes == b->data_bytes && a->data_packets == b->data_packets);
 		assert_true(a->config_bytes == b->config_bytes && a->full_bytes == b->full_bytes);
 		assert_string_equal(a->data_digest, b->data_digest);
+		assert_string_equal(a->config_digest, b->config_digest);
 	}
 	assert_null(description_find(&back, devices[0].id, 1));
 	free(text);
@@ -101,6 +102,7 @@ static void lies(void **state)
 		{ VFMIG("1", DEVICE("\"a\"", "\"" DIGEST "0\"", "")), "data_digest" },
 		{ VFMIG("1", DEVICE("\"a\"", "\"0123456789ABCDEF0123456789abcdef\"", "")), "data_digest" },
 		{ VFMIG("1", DEVICE("\"a\"", "\"0\"", "")), "data_digest" },
+		{ VFMIG("1", DEVICE("\"a\"", "\"" DIGEST "\"", ",\"config_digest\":\"0\"")), "config_digest" },
 		{ VFMIG("1", GOOD "," GOOD), "vfmig.devices[1] is one that came before" },
 		{ VFMIG("1", DEVICE("\"a\"", "\"" DIGEST "\"", ",\"identity\":[]")), "vfmig.devices[0].vendor" },
 		{ VFMIG("1", DEVICE("\"a\"", "\"" DIGEST "\"", ",\"identity\":{\"vendor\":65536}")),
