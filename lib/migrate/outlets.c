@@ -36,6 +36,21 @@ static bool busy(const struct outlet *l)
 	return l->sent < l->used;
 }
 
+static int send_one(struct outlets *o, struct outlet *l, struct vfmig_error *err)
+{
+	while (busy(l)) {
+		struct iovec iov = { l->buffer + l->sent, l->used - l->sent };
+		ssize_t n = link_writev(l->link, &iov, 1, err);
+		if (n == -EAGAIN)
+			return 0;
+		if (n < 0)
+			return error_prefix(err, (int)n, "channel %u", (unsigned int)(l - o->list));
+		l->sent += (size_t)n;
+	}
+	return 0;
+}
+
+/* A QEMU reads what a channel begins with before it looks at the next one, its handshake included. */
 static int open_one(struct outlets *o, unsigned int channel, const uint8_t uuid[WIRE_MULTIFD_UUID],
 		    struct vfmig_error *err)
 {
@@ -53,7 +68,7 @@ static int open_one(struct outlets *o, unsigned int channel, const uint8_t uuid[
 	multifd_init_put(&init, l->buffer);
 	l->used = WIRE_MULTIFD_INIT;
 	o->bytes += l->used;
-	return 0;
+	return send_one(o, l, err);
 }
 
 int outlets_open(struct vfmig_link *link, unsigned int count, const uint8_t uuid[WIRE_MULTIFD_UUID],
@@ -86,20 +101,6 @@ void outlets_free(struct outlets *o)
 	if (o->epoll_fd >= 0)
 		close(o->epoll_fd);
 	free(o);
-}
-
-static int send_one(struct outlets *o, struct outlet *l, struct vfmig_error *err)
-{
-	while (busy(l)) {
-		struct iovec iov = { l->buffer + l->sent, l->used - l->sent };
-		ssize_t n = link_writev(l->link, &iov, 1, err);
-		if (n == -EAGAIN)
-			return 0;
-		if (n < 0)
-			return error_prefix(err, (int)n, "channel %u", (unsigned int)(l - o->list));
-		l->sent += (size_t)n;
-	}
-	return 0;
 }
 
 static struct outlet *find_free(struct outlets *o)
