@@ -21,7 +21,7 @@ LONG = ["--retry-for", "30000"]
 class Move:
     """A move through a relay, with a journal on each side, and where it stands."""
 
-    def __init__(self, scratch, a, b, trigger, fault, retry=()):
+    def __init__(self, scratch, a, b, trigger, fault, retry=(), channels=0):
         self.a, self.b = a, b
         self.dirs = {"source": scratch + "/ja", "destination": scratch + "/jb"}
         for d in self.dirs.values():
@@ -29,7 +29,7 @@ class Move:
         self.load = start("load", b, "-i", "unix:%s/l" % scratch, "--json", "--journal", self.dirs["destination"],
                           *retry)
         read_event(self.load, event="listening")
-        self.relay = Relay(scratch + "/r", scratch + "/l", trigger, lambda relay: fault(self, relay))
+        self.relay = Relay(scratch + "/r", scratch + "/l", trigger, lambda relay: fault(self, relay), channels)
         self.save = start("save", a, "-o", "unix:%s/r" % scratch, "--journal", self.dirs["source"], *retry)
 
     def status(self, side):
@@ -57,9 +57,10 @@ class Move:
 
 
 @contextlib.contextmanager
-def moving(scratch, trigger, fault, retry=()):
-    with device(scratch, "a", *AT_WORK) as a, device(scratch, "b", "--size", "256K") as b:
-        move = Move(scratch, a, b, trigger, fault, retry)
+def moving(scratch, trigger, fault, retry=(), channels=0):
+    interface = ["--interface", "v2"] if channels else []
+    with device(scratch, "a", *AT_WORK, *interface) as a, device(scratch, "b", "--size", "256K", *interface) as b:
+        move = Move(scratch, a, b, trigger, fault, retry, channels)
         try:
             yield move
         finally:
@@ -84,6 +85,22 @@ def a_connection_lost_at_the_switch_is_made_again(scratch):
             both_end_well(move)
             move.ends_at("destination")
             equal((move.status("source")["state"], move.status("destination")["state"]), ("done", "running"))
+
+
+@test
+def a_stream_that_came_by_a_later_connection_is_made_again(scratch):
+    """The load's first connection is a channel; who is asked again for one is its listener."""
+    for i, trigger in enumerate([Trigger("prepared", 1), Trigger("prepared", 9), Trigger("prepared", 18)]):
+        os.mkdir("%s/%d" % (scratch, i))
+        with moving("%s/%d" % (scratch, i), trigger, cut, LONG + ["--multifd", "2"], channels=2) as move:
+            both_end_well(move)
+            assert move.relay.struck.is_set()
+            move.ends_at("destination")
+            equal((move.status("source")["state"], move.status("destination")["state"]), ("done", "running"))
+    os.mkdir(scratch + "/back")
+    with moving(scratch + "/back", Trigger("preparing", 1), cut, LONG + ["--multifd", "2"], channels=2) as move:
+        equal((finish(move.save).code, finish(move.load).code), (1, 1))
+        move.ends_at("source")
 
 
 class OncePrepared:

@@ -105,20 +105,24 @@ class Round:
         os.mkdir(self.path("ja"))
         os.mkdir(self.path("jb"))
         tcp = self.random.random() < 0.5
+        channels = self.random.choice([0, 0, 1, 3]) if self.interface == "v2" else 0
+        more = ["--multifd", str(channels)] if channels else []
         load = self.start("load", self.b, "-i", "tcp:127.0.0.1:0" if tcp else "unix:" + self.path("l"), "--json",
-                          "--journal", self.path("jb"), "--retry-for", RETRY_MS)
+                          "--journal", self.path("jb"), "--retry-for", RETRY_MS, *more)
         link = json.loads(load.stdout.readline())["link"]
         to = ("127.0.0.1", int(link.rsplit(":", 1)[1])) if tcp else self.path("l")
         self.victims = {"a": server_a, "b": server_b, "load": load}
         strikes = self.fault not in ("none", "refuse")
         trigger = self.trigger() if strikes else None
         if trigger:
-            self.say("fault", self.fault, "at", trigger.way, trigger.count, self.interface, "tcp" if tcp else "unix")
-        self.relay = Relay(("127.0.0.1", 0) if tcp else self.path("r"), to, trigger, self.strike)
+            self.say("fault", self.fault, "at", trigger.way, trigger.count, self.interface, "tcp" if tcp else "unix",
+                     "channels", channels)
+        self.relay = Relay(("127.0.0.1", 0) if tcp else self.path("r"), to, trigger, self.strike,
+                           channels)
         at = "tcp:127.0.0.1:%d" % self.relay.address[1] if tcp else "unix:" + self.path("r")
         # The relay connects when the source does, so its victim is known by then.
         self.victims["save"] = save = self.start("save", self.a, "-o", at, "--journal", self.path("ja"),
-                                                 "--retry-for", RETRY_MS)
+                                                 "--retry-for", RETRY_MS, *more)
         self.finish(save)
         self.finish(load)
 

@@ -42,10 +42,14 @@ class Trigger:
 
 
 class Relay:
-    """Listens at `at`, connects to `to` (paths, or (host, port)). fault: a function of the relay, or None."""
+    """Listens at `at`, connects to `to` (paths, or (host, port)). fault: a function of the relay, or None.
 
-    def __init__(self, at, to, trigger, fault):
-        self.to, self.trigger, self.fault = to, trigger, fault
+    channels: so many further connections are passed on as they are; they arrive before the one that carries the stream.
+    """
+
+    def __init__(self, at, to, trigger, fault, channels=0):
+        self.to, self.trigger, self.fault, self.channels = to, trigger, fault, channels
+        self.peers = {}  # of the channels' sockets: the other end
         self.struck = threading.Event()
         self.listener = socket.socket(socket.AF_INET if isinstance(at, tuple) else socket.AF_UNIX)
         self.listener.bind(at)
@@ -60,6 +64,8 @@ class Relay:
         os.write(self.wake[1], b"x")
         self.thread.join()
         self._drop()
+        for s in self.peers:
+            s.close()
         self.listener.close()
         os.close(self.wake[0])
         os.close(self.wake[1])
@@ -108,13 +114,33 @@ class Relay:
         return None
 
     def _accept(self):
-        client, _ = self.listener.accept()
-        server = self._connect()
-        if not server:
-            client.close()
-            return
-        self._drop()
-        self.pair = [client, server]
+        clients = [self.listener.accept()[0]]
+        while self.channels:
+            if self.wake[0] in select.select([self.wake[0], self.listener], [], [])[0]:
+                break
+            clients.append(self.listener.accept()[0])
+            self.channels -= 1
+        for client in reversed(clients):
+            server = self._connect()
+            if not server:
+                client.close()
+            elif client is clients[0]:
+                self._drop()
+                self.pair = [client, server]
+            else:
+                self.peers.update({client: server, server: client})
+
+    def _pass_on(self, source):
+        target = self.peers[source]
+        try:
+            data = source.recv(CHUNK)
+            target.sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            for s in source, target:
+                del self.peers[s]
+                s.close()
 
     def _forward(self, source):
         way = "forward" if source is self.pair[0] else "back"
@@ -136,7 +162,7 @@ class Relay:
 
     def _run(self):
         while True:
-            ready = select.select([self.wake[0], self.listener, *self.pair], [], [])[0]
+            ready = select.select([self.wake[0], self.listener, *self.pair, *self.peers], [], [])[0]
             if self.wake[0] in ready:
                 return
             if self.listener in ready:
@@ -145,3 +171,5 @@ class Relay:
             for s in ready:
                 if s in self.pair:
                     self._forward(s)
+                elif s in self.peers:
+                    self._pass_on(s)
