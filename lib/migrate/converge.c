@@ -47,7 +47,7 @@ void converge_start(struct converge *c, uint64_t now_ns, uint64_t bytes)
 	c->average = 0;
 	c->oldest = c->open = 0;
 	c->answered = false;
-	c->least_lag_ns = UINT64_MAX;
+	c->least_lag_ns = c->round_trip_ns ? c->round_trip_ns : UINT64_MAX;
 	c->window_ns = c->pace_ns = now_ns;
 	c->window_bytes = c->pace_bytes = bytes;
 	converge_extend(c, now_ns);

@@ -18,6 +18,7 @@ struct converge_question {
 struct converge {
 	/* What is wanted; 0: no limit of that kind. */
 	uint64_t downtime_limit_ns, max_bandwidth, timeout_ns;
+	uint64_t round_trip_ns; /* before anything else was under way; 0: unknown */
 	bool agrees; /* the other side asks before it runs: one more way there and back */
 
 	/* What was measured. Private, but for the bandwidth. */

@@ -100,6 +100,7 @@ int save_greet(struct vfmig_save *s, struct vfmig_error *err)
 	s->wait_events = POLLIN;
 	if (!handover_greeted(h))
 		return -EAGAIN;
+	s->converge.round_trip_ns = clock_now_ns() - s->started_ns;
 	if (handover_recognised(h)) {
 		memcpy(s->status.session, h->session, sizeof(h->session));
 		s->converge.agrees = true;

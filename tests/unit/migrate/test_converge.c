@@ -50,6 +50,12 @@ static void test_answers_tell_what_has_arrived(void **state)
 	assert_int_equal(converge_downtime_ns(&c, &p), 20 * MS);
 	c.agrees = true; /* once more there and back */
 	assert_int_equal(converge_downtime_ns(&c, &p), 40 * MS);
+	/* As long as it took when nothing was under way. */
+	struct converge known = { .round_trip_ns = 5 * MS, .agrees = true };
+	converge_start(&known, 1000 * MS, 0);
+	converge_ask(&known, 1000 * MS, 0);
+	converge_answer(&known, 1020 * MS);
+	assert_int_equal(converge_downtime_ns(&known, &p), 25 * MS);
 	c.agrees = false;
 
 	/* 10 MiB were loaded in 100 ms, though 30 have been sent. */
