@@ -12,8 +12,6 @@
 #include "session.h"
 #include "transfer.h"
 
-#define RETRY_MS 60000u
-
 struct arguments {
 	const char *session, *dir, *link_uri;
 	enum resolve_decision decision;
@@ -242,7 +240,7 @@ int cmd_resolve(int argc, char **argv)
 		       "says who has the device; that is refused where the journal has promised otherwise, and it is "
 		       "to be said on both sides.",
 	};
-	struct arguments a = { .retry_ms = RETRY_MS };
+	struct arguments a = { .retry_ms = HANDOVER_RETRY_NS / NS_PER_MS };
 	struct journal_record record = { 0 };
 	struct vfmig_error err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))

@@ -57,9 +57,7 @@ static const int always[] = {
 
 static const int for_command[] = { SCMP_SYS(kill) };
 
-static const int for_journal[] = {
-	SCMP_SYS(openat), SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate),
-};
+static const int for_journal[] = { SCMP_SYS(openat), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate) };
 
 static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
 {

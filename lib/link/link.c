@@ -137,7 +137,7 @@ int link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_err
 
 void link_watch(const struct vfmig_link *l, int epoll_fd, short events, uint32_t *watched)
 {
-	short wanted = events && l->only_events ? l->only_events : events;
+	short wanted = events ? link_events(l, events) : 0;
 	struct epoll_event event = { .events = (wanted & POLLIN ? EPOLLIN : 0u) | (wanted & POLLOUT ? EPOLLOUT : 0u) };
 	if (event.events == *watched)
 		return;

@@ -65,8 +65,14 @@ ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmi
 int link_finish(struct vfmig_link *l, struct vfmig_error *err);
 int link_reconnect(struct vfmig_link *l, struct vfmig_error *err);
 
+/* What to poll wait_fd for, having wanted these of POLLIN and POLLOUT. */
+static inline short link_events(const struct vfmig_link *l, short wanted)
+{
+	return l->only_events ? l->only_events : wanted;
+}
+
 /*
- * Has the link watched by an epoll for these of POLLIN and POLLOUT, or for only_events; 0: not watched.
+ * Has the link watched by an epoll for link_events of these; 0: not watched.
  * *watched: for what it is now, at first 0.
  */
 void link_watch(const struct vfmig_link *l, int epoll_fd, short events, uint32_t *watched);

@@ -20,7 +20,6 @@
 
 #include "base/clock.h"
 
-#define RETRY_NS (60 * NS_PER_S)  /* longer than a dead TCP peer takes to be noticed */
 #define PAUSE_NS (100 * NS_PER_MS) /* before the next connection, when one was no good */
 #define MESSAGES 16u		  /* in one step */
 #define NEXT_NS NS_PER_MS	  /* ... by the side that listens */
@@ -86,7 +85,7 @@ int handover_init(struct handover *h, enum handover_side side, struct vfmig_link
 {
 	*h = (struct handover) { .side = side, .link = link, .origin = link, .log = log };
 	h->epoll_fd = h->timer_fd = -1;
-	h->retry_ns = retry_ns ? retry_ns : RETRY_NS;
+	h->retry_ns = retry_ns ? retry_ns : HANDOVER_RETRY_NS;
 	if (side == HANDOVER_SOURCE && !session) {
 		int r = session_new(h->session, err);
 		if (r < 0)
@@ -245,8 +244,7 @@ static int wait_until(struct handover *h, uint64_t until_ns, struct vfmig_error 
 	bool pausing = clock_now_ns() < h->pause_ns;
 	if (h->connected && !h->queued)
 		link.events = EPOLLIN;
-	if (h->link->only_events)
-		link.events = (uint32_t)h->link->only_events;
+	link.events = (uint32_t)link_events(h->link, (short)link.events);
 	if (h->epoll_fd >= 0)
 		close(h->epoll_fd);
 	h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -311,7 +309,7 @@ static int hear_hello(struct handover *h)
 static uint64_t patience_ns(const struct handover *h)
 {
 	bool open = h->state == HANDOVER_COMMITTED || h->state == HANDOVER_PREPARED;
-	return open ? h->retry_ns : min_u64(h->retry_ns, RETRY_NS);
+	return open ? h->retry_ns : min_u64(h->retry_ns, HANDOVER_RETRY_NS);
 }
 
 /* What came as a further connection cannot be made again itself. */
@@ -413,8 +411,7 @@ int handover_wait(const struct handover *h, short *ret_events)
 		return h->epoll_fd;
 	if (h->queued)
 		*ret_events = h->over ? POLLOUT : POLLIN | POLLOUT;
-	if (h->link->only_events)
-		*ret_events = h->link->only_events;
+	*ret_events = link_events(h->link, *ret_events);
 	return h->link->wait_fd;
 }
 

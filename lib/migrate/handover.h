@@ -11,9 +11,11 @@
 #define VFMIG_MIGRATE_HANDOVER_H
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "migrate/journal.h"
 #include "migrate/return_path.h"
 
+#define HANDOVER_RETRY_NS (60 * NS_PER_S) /* longer than a dead TCP peer takes to be noticed */
 #define HANDOVER_WORDS 4u		   /* the session's id as pings */
 #define HANDOVER_HELLO (1 + HANDOVER_WORDS) /* the mark, and those */
 

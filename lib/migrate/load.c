@@ -389,7 +389,7 @@ int vfmig_load_wait(struct vfmig_load *load, short *ret_events)
 		*ret_events = POLLIN;
 		return channels_wait(load->channels, load->wait_events & (load->stream_ended ? ~POLLIN : ~0));
 	}
-	*ret_events = load->link->only_events ? load->link->only_events : load->wait_events;
+	*ret_events = link_events(load->link, load->wait_events);
 	return load->link->wait_fd;
 }
 

@@ -294,9 +294,7 @@ int vfmig_save_wait(struct vfmig_save *save, short *ret_events)
 		*ret_events = POLLIN;
 		return outlets_wait(save->outlets, save->wait_events);
 	}
-	*ret_events = save->pausing		 ? POLLIN :
-		      save->link->only_events ? save->link->only_events :
-						save->wait_events;
+	*ret_events = save->pausing ? POLLIN : link_events(save->link, save->wait_events);
 	return save->pausing ? save->pause_fd : save->link->wait_fd;
 }
 

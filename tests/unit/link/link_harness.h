@@ -81,6 +81,17 @@ static inline void wait_link(const struct vfmig_link *l, short events)
 	assert_int_equal(poll(&p, 1, 20000), 1);
 }
 
+/* Calls reconnect until it has succeeded, waiting as its header says. */
+static inline void connect_again(struct vfmig_link *l)
+{
+	struct vfmig_error err;
+	int r;
+	while ((r = link_reconnect(l, &err)) == -EAGAIN)
+		wait_link(l, POLLIN | POLLOUT);
+	if (r < 0)
+		fail_msg("%s", err.message);
+}
+
 /* Writes all of it, in two pieces a call, waiting as the link says. */
 static inline void write_all(struct vfmig_link *l, const void *data, size_t length)
 {

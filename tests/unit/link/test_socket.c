@@ -290,17 +290,6 @@ static void test_further_connections(void **state)
 	further_connections("tcp:", address);
 }
 
-/* Calls reconnect until it has succeeded, waiting as its header says. */
-static void connect_again(struct vfmig_link *l)
-{
-	struct vfmig_error err;
-	int r;
-	while ((r = link_reconnect(l, &err)) == -EAGAIN)
-		wait_link(l, POLLIN | POLLOUT);
-	if (r < 0)
-		fail_msg("%s", err.message);
-}
-
 static void test_reconnect(void **state)
 {
 	struct scratch *s = *state;

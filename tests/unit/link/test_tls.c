@@ -266,16 +266,6 @@ static void test_changed_on_the_way(void **state)
 	assert_false(e->save->taken_by_nobody);
 }
 
-static void reconnect(struct vfmig_link *l)
-{
-	struct vfmig_error err;
-	int r;
-	while ((r = link_reconnect(l, &err)) == -EAGAIN)
-		wait_link(l, POLLIN | POLLOUT);
-	if (r < 0)
-		fail_msg("%s", err.message);
-}
-
 /* Lost and made again, both ends in one thread: the handshake goes on in what is written and read then. */
 static void test_reconnect(void **state)
 {
@@ -289,8 +279,8 @@ static void test_reconnect(void **state)
 	for (unsigned i = 0; i < 3; i++) {
 		stream(e->save, e->load, 100000);
 		assert_int_equal(link_reconnect(e->load, &err), -EAGAIN);
-		reconnect(e->save);
-		reconnect(e->load);
+		connect_again(e->save);
+		connect_again(e->load);
 	}
 	stream(e->load, e->save, 100000);
 	stream(e->save, e->load, 100000);
