@@ -118,8 +118,8 @@ static int fill(scmp_filter_ctx filter, const struct sandbox_needs *needs)
 static int install_filter(const struct sandbox_needs *needs, struct vfmig_error *err)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	if (!filter)
-		return error_errno(err, -ENOMEM, "sandbox: filter");
+	if (!filter) /* the library says no more; it looks for the action first */
+		return error_errno(err, -ENOSYS, "sandbox: this kernel takes no seccomp filter that ends a process" HINT);
 	/* Threads of the library exist already: the one that receives from a vfio-user server, say. */
 	int r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	if (r == 0)
