@@ -115,6 +115,45 @@ int access_dma_unmap(struct access *a, uint64_t iova, uint64_t length, struct vf
 	return a->ops->dma_unmap ? a->ops->dma_unmap(a, iova, length, err) : unsupported(a, "unmapping DMA", err);
 }
 
+int access_dirty_start(struct access *a, enum access_log log, const struct access_range *ranges, size_t count,
+		       uint64_t *page_size, struct vfmig_error *err)
+{
+	uint64_t size = *page_size;
+	if (!a->ops->dirty_start)
+		return unsupported(a, "a log of written pages", err);
+	int r = a->ops->dirty_start(a, log, ranges, count, &size, err);
+	if (r < 0)
+		return r;
+	if (size < *page_size || (size & (size - 1))) {
+		(void)access_dirty_stop(a, log, NULL);
+		return error_set(err, -EPROTO, "it logs written pages of 0x%llx bytes, expected a power of two from 0x%llx",
+				 (unsigned long long)size, (unsigned long long)*page_size);
+	}
+	*page_size = size;
+	return 0;
+}
+
+int access_dirty_report(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
+			uint64_t *bitmap, struct vfmig_error *err)
+{
+	return a->ops->dirty_report ? a->ops->dirty_report(a, log, iova, length, page_size, bitmap, err)
+				    : unsupported(a, "a log of written pages", err);
+}
+
+int access_dirty_stop(struct access *a, enum access_log log, struct vfmig_error *err)
+{
+	return a->ops->dirty_stop ? a->ops->dirty_stop(a, log, err) : unsupported(a, "a log of written pages", err);
+}
+
+int access_dma_unmap_dirty(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
+			   uint64_t *bitmap, struct vfmig_error *err)
+{
+	if (a->ops->dma_unmap_dirty)
+		return a->ops->dma_unmap_dirty(a, log, iova, length, page_size, bitmap, err);
+	int r = access_dma_unmap(a, iova, length, err);
+	return r < 0 ? r : access_dirty_report(a, log, iova, length, page_size, bitmap, err);
+}
+
 int access_reset(struct access *a, struct vfmig_error *err)
 {
 	return a->ops->reset ? a->ops->reset(a, err) : unsupported(a, "reset", err);

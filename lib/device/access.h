@@ -79,6 +79,18 @@ struct access_precopy_info {
 	uint64_t dirty_bytes;
 };
 
+/*
+ * Who logs the pages that a device writes: the device itself (VFIO_DEVICE_FEATURE_DMA_LOGGING_*, of the kernel and of
+ * vfio-user), or what lies between it and memory (a type1 container, the page table of an iommufd, a vfio-user
+ * server of the v1 time by DIRTY_PAGES), which knows of memory that was mapped through this access only.
+ */
+enum access_log { ACCESS_LOG_DEVICE, ACCESS_LOG_MAPPINGS };
+
+struct access_range {
+	uint64_t iova;
+	uint64_t length;
+};
+
 struct access; /* embedded first in every implementation */
 
 struct access_ops {
@@ -110,6 +122,27 @@ struct access_ops {
 	int (*dma_map)(struct access *a, uint64_t iova, uint64_t length, int fd, uint64_t offset, uint32_t flags,
 		       struct vfmig_error *err);
 	int (*dma_unmap)(struct access *a, uint64_t iova, uint64_t length, struct vfmig_error *err);
+
+	/*
+	 * From now on, what is written in the ranges (sorted, not overlapping, of whole pages of 4096 bytes) is logged.
+	 * *page_size: the one that is wanted, a power of two from 4096; on success the one that it logs in, which may be
+	 * larger. -EOPNOTSUPP: there is no such log. An implementation merges ranges where it takes only so many.
+	 */
+	int (*dirty_start)(struct access *a, enum access_log log, const struct access_range *ranges, size_t count,
+			   uint64_t *page_size, struct vfmig_error *err);
+	/*
+	 * Sets the bits of what was written in [iova, iova + length) since the last report, and forgets it. Bit n of
+	 * bitmap (n % 64 of word n / 64) is the page of page_size bytes at iova + n * page_size; page_size is
+	 * dirty_start's, iova and length are multiples of it. Other bits stay as they are. The range is one mapping, or
+	 * a part of one. What a failed report would have told is lost: all of the range has to be taken for written.
+	 */
+	int (*dirty_report)(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
+			    uint64_t *bitmap, struct vfmig_error *err);
+	int (*dirty_stop)(struct access *a, enum access_log log, struct vfmig_error *err);
+	/* dma_unmap, and the last report of what lay there, with no write lost between the two. NULL: the log
+	 * outlives the mapping, so access_dma_unmap_dirty asks afterwards. */
+	int (*dma_unmap_dirty)(struct access *a, enum access_log log, uint64_t iova, uint64_t length,
+			       uint64_t page_size, uint64_t *bitmap, struct vfmig_error *err);
 
 	int (*reset)(struct access *a, struct vfmig_error *err);
 
@@ -148,6 +181,13 @@ void access_region_unmap(struct access *a, void *address, const struct access_ar
 int access_dma_map(struct access *a, uint64_t iova, uint64_t length, int fd, uint64_t offset, uint32_t flags,
 		   struct vfmig_error *err);
 int access_dma_unmap(struct access *a, uint64_t iova, uint64_t length, struct vfmig_error *err);
+int access_dirty_start(struct access *a, enum access_log log, const struct access_range *ranges, size_t count,
+		       uint64_t *page_size, struct vfmig_error *err);
+int access_dirty_report(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
+			uint64_t *bitmap, struct vfmig_error *err);
+int access_dirty_stop(struct access *a, enum access_log log, struct vfmig_error *err);
+int access_dma_unmap_dirty(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
+			   uint64_t *bitmap, struct vfmig_error *err);
 int access_reset(struct access *a, struct vfmig_error *err);
 int access_mig_state_get(struct access *a, uint32_t *ret_state, struct vfmig_error *err);
 int access_mig_state_set(struct access *a, uint32_t state, struct vfmig_error *err);
