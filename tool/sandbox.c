@@ -119,7 +119,7 @@ static int install_filter(const struct sandbox_needs *needs, struct vfmig_error 
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	if (!filter) /* the library says no more; it looks for the action first */
-		return error_errno(err, -ENOSYS, "sandbox: this kernel takes no seccomp filter that ends a process" HINT);
+		return error_errno(err, -ENOSYS, "sandbox: the kernel takes no seccomp filter that kills" HINT);
 	/* Threads of the library exist already: the one that receives from a vfio-user server, say. */
 	int r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	if (r == 0)

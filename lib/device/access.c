@@ -126,7 +126,7 @@ int access_dirty_start(struct access *a, enum access_log log, const struct acces
 		return r;
 	if (size < *page_size || (size & (size - 1))) {
 		(void)access_dirty_stop(a, log, NULL);
-		return error_set(err, -EPROTO, "it logs written pages of 0x%llx bytes, expected a power of two from 0x%llx",
+		return error_set(err, -EPROTO, "it logs pages of 0x%llx bytes, expected a power of two from 0x%llx",
 				 (unsigned long long)size, (unsigned long long)*page_size);
 	}
 	*page_size = size;

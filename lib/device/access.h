@@ -125,8 +125,8 @@ struct access_ops {
 
 	/*
 	 * From now on, what is written in the ranges (sorted, not overlapping, of whole pages of 4096 bytes) is logged.
-	 * *page_size: the one that is wanted, a power of two from 4096; on success the one that it logs in, which may be
-	 * larger. -EOPNOTSUPP: there is no such log. An implementation merges ranges where it takes only so many.
+	 * *page_size: the one that is wanted, a power of two from 4096; on success the one that it logs in, which may
+	 * be larger. -EOPNOTSUPP: there is no such log. An implementation merges ranges where it takes only so many.
 	 */
 	int (*dirty_start)(struct access *a, enum access_log log, const struct access_range *ranges, size_t count,
 			   uint64_t *page_size, struct vfmig_error *err);
