@@ -173,7 +173,8 @@ static void *receive_thread(void *arg)
 	return NULL;
 }
 
-/* One that closes both sockets may have sent requests before: the other thread reads to the end and says that it left. */
+/* A client that closes both sockets may have sent requests before: the other thread reads to the end and says that it
+ * left. */
 static void *twin_thread(void *arg)
 {
 	struct server *s = arg;

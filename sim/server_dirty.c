@@ -118,12 +118,6 @@ static int logging_report(struct server *s, uint32_t argsz, const uint8_t *data,
 	return 0;
 }
 
-/* What the device's functions tell without being called; a START may still be refused. */
-static int probe(struct server *s, struct vfmig_error *err)
-{
-	return s->device->ops->dirty_start ? 0 : error_set(err, -EOPNOTSUPP, "the device has no log");
-}
-
 bool server_is_logging(uint32_t index)
 {
 	return index >= VFIO_USER_FEATURE_LOGGING_START && index <= VFIO_USER_FEATURE_LOGGING_REPORT;
@@ -142,7 +136,7 @@ int server_handle_logging(struct server *s, const struct vfio_user_feature *feat
 	r->body_length = sizeof(*feature);
 	r->data = s->buffer;
 	if (feature->flags & VFIO_USER_FEATURE_PROBE)
-		e = probe(s, err);
+		e = access_feature(s->device, feature->flags, NULL, 0, err);
 	else if (index == VFIO_USER_FEATURE_LOGGING_START)
 		e = logging_start(s, data, length, r, err);
 	else if (index == VFIO_USER_FEATURE_LOGGING_STOP)

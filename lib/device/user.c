@@ -329,7 +329,8 @@ static int user_dma_map(struct access *a, uint64_t iova, uint64_t length, int fd
 	};
 	/* A server that takes no fds reaches the memory by messages. */
 	const struct user_log *l = &u->logs[ACCESS_LOG_MAPPINGS];
-	bool share = fd >= 0 && u->limits.max_fds && (!l->started || l->remote); /* else that log would miss something */
+	/* A log that is ours alone would miss what the server writes by itself. */
+	bool share = fd >= 0 && u->limits.max_fds && (!l->started || l->remote);
 	struct user_request q = {
 		.command = VFIO_USER_DMA_MAP,
 		.body = &map,

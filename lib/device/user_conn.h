@@ -7,7 +7,8 @@
  * first failure (a time-out, anything that is not the protocol, the server
  * leaving) ends the connection: every later call is -ENOTCONN and says that cause.
  *
- * With a twin socket the server's requests come there, and a second thread serves them. It shares the connection's fate.
+ * With a twin socket the server's requests come there, and a second thread serves
+ * them. It shares the connection's fate.
  */
 #ifndef VFMIG_DEVICE_USER_CONN_H
 #define VFMIG_DEVICE_USER_CONN_H
@@ -52,7 +53,8 @@ int user_conn_new(int fd, uint32_t timeout_ms, user_serve_fn *serve, void *opaqu
 		  struct vfmig_error *err);
 void user_conn_close(struct user_conn *c); /* NULL is fine */
 
-/* Serves the server's requests that come from fd (takes it, also on failure). At most once, in the thread of the requests. */
+/* Serves the server's requests that come from fd (takes it, also on failure). Once, from the thread that makes
+ * requests. */
 int user_conn_add_twin(struct user_conn *c, int fd, struct vfmig_error *err);
 
 /*

@@ -321,7 +321,8 @@ static int merge_bitmap(const struct user_access *u, uint64_t offset, uint64_t p
 	return 0;
 }
 
-/* What the server has to say of the range, in as few requests as its messages allow: it may refuse a part of a mapping. */
+/* What the server has to say of the range, in as few requests as its messages allow: it may refuse a part of a
+ * mapping. */
 static int ask_server(struct user_access *u, enum access_log log, uint64_t iova, uint64_t length, uint64_t *bitmap,
 		      struct vfmig_error *err)
 {

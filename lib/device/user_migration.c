@@ -60,8 +60,8 @@ int user_mig_state_get(struct access *a, uint32_t *ret_state, struct vfmig_error
 int user_mig_state_set(struct access *a, uint32_t state, struct vfmig_error *err)
 {
 	struct vfio_user_device_state set = { state, -1 };
-	return user_ask_feature(user_of(a), VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_MIG_DEVICE_STATE, &set, sizeof(set),
-			   err);
+	uint32_t flags = VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_MIG_DEVICE_STATE;
+	return user_ask_feature(user_of(a), flags, &set, sizeof(set), err);
 }
 
 ssize_t user_mig_data_read(struct access *a, void *buffer, size_t length, struct vfmig_error *err)
