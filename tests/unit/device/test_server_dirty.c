@@ -69,7 +69,8 @@ struct start {
 	struct vfio_user_logging_range ranges[VFIO_USER_MAX_RANGES + 1];
 };
 
-static uint32_t start(struct client *c, uint64_t page_size, uint32_t n, uint64_t iova0, uint64_t length0, uint64_t iova1)
+static uint32_t start(struct client *c, uint64_t page_size, uint32_t n, uint64_t iova0, uint64_t length0,
+		      uint64_t iova1)
 {
 	struct start s = { .head = { page_size, n, 0 } };
 
@@ -144,7 +145,8 @@ struct get {
 	struct vfio_user_dirty_range range;
 };
 
-static uint32_t get(struct client *c, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t bytes, uint32_t argsz)
+static uint32_t get(struct client *c, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t bytes,
+		    uint32_t argsz)
 {
 	const struct get g = { { argsz, VFIO_USER_DIRTY_GET }, { iova, length, { page_size, bytes } } };
 	return ask(c, VFIO_USER_DIRTY_PAGES, &g, sizeof(g));
