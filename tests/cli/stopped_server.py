@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""stopped_server.py: a vfio-user server with the reference server's habits, whose stopped device tells next to nothing."""
+"""stopped_server.py: a vfio-user server that refuses nearly everything while its device is stopped, as the reference
+server does."""
 import json
 import socket
 import struct
