@@ -168,7 +168,17 @@ static void test_dirty_pages(void **state)
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_START | VFIO_USER_DIRTY_STOP, 8), EINVAL);
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_GET, 8), EINVAL);
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_START, 7), EINVAL);
+	static const uint64_t maps[][2] = { { 0x1800, 0x800 }, { 0x3000, PAGE }, { 0x1000, 0x800 } };
+	for (size_t i = 0; i < 3; i++) { /* in no order, and two share a page */
+		const struct vfio_user_dma_map map = { sizeof(map), 3, 0, maps[i][0], maps[i][1] };
+		assert_int_equal(ask(c, VFIO_USER_DMA_MAP, &map, sizeof(map)), 0);
+	}
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_START, 8), 0);
+	assert_int_equal(d->logs[ACCESS_LOG_MAPPINGS].num_ranges, 2);
+	for (uint64_t i = 0; i < 2; i++) {
+		assert_int_equal(d->logs[ACCESS_LOG_MAPPINGS].ranges[i].iova, (i ? 3 : 1) * PAGE);
+		assert_int_equal(d->logs[ACCESS_LOG_MAPPINGS].ranges[i].length, PAGE);
+	}
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_START, 8), EINVAL);
 	assert_int_equal(get(c, DMA_IOVA, DMA_SIZE, PAGE, 24, 72), EINVAL);
 	assert_int_equal(get(c, DMA_IOVA, DMA_SIZE, PAGE, 40, 80), EINVAL);
