@@ -28,10 +28,10 @@ static int user_device_info(struct access *a, struct access_device_info *ret, st
 		.reply_data_length = sizeof(more),
 	};
 	int r = user_conn_request(user_of(a)->conn, &q, err);
-	if (r == -EINVAL && user_is_stopped(user_of(a))) {
-		user_of(a)->tells_nothing = true;
-		user_stopped_device_info(ret);
-		return 0;
+	if (r == -EINVAL) {
+		r = user_refused_device_info(user_of(a), ret, err);
+		if (r == 0)
+			return 0;
 	}
 	if (r < 0)
 		return error_prefix(err, user_absent(r), "device info");

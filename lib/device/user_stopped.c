@@ -11,7 +11,7 @@
 #define PCI_CONFIG_BYTES 256u
 #define PCI_EXPRESS_CONFIG_BYTES 4096u
 
-bool user_is_stopped(struct user_access *u)
+static bool is_stopped(struct user_access *u)
 {
 	struct vfmig_error ignored;
 	uint32_t state;
@@ -19,11 +19,28 @@ bool user_is_stopped(struct user_access *u)
 	       (state == VFMIG_STATE_STOP || state == VFMIG_STATE_STOP_COPY);
 }
 
-void user_stopped_device_info(struct access_device_info *ret)
+/* Of a v1 device its own state is the first word of the migration region, the first behind PCI's; bit 0: running. */
+static bool v1_is_stopped(struct user_access *u)
 {
-	*ret = (struct access_device_info) {
-		ACCESS_DEVICE_RESET | ACCESS_DEVICE_PCI, ACCESS_PCI_NUM_REGIONS, PCI_NUM_IRQS,
-	};
+	struct vfmig_error ignored;
+	uint32_t state;
+	return access_region_read(&u->access, ACCESS_PCI_NUM_REGIONS, 0, &state, sizeof(state), &ignored) == 0 &&
+	       !(state & 1);
+}
+
+int user_refused_device_info(struct user_access *u, struct access_device_info *ret, struct vfmig_error *err)
+{
+	if (is_stopped(u)) {
+		u->tells_nothing = true;
+		*ret = (struct access_device_info) {
+			ACCESS_DEVICE_RESET | ACCESS_DEVICE_PCI, ACCESS_PCI_NUM_REGIONS, PCI_NUM_IRQS,
+		};
+		return 0;
+	}
+	if (v1_is_stopped(u))
+		return error_set(err, -EBUSY, "the device is stopped, and its v1 server tells nothing of it until it "
+				 "runs again or is started anew");
+	return -EINVAL;
 }
 
 /* Config space can be read at any time, and by that its size is found: whoever saves a device reads it when it has
@@ -47,7 +64,7 @@ int user_refused_region_info(struct user_access *u, uint32_t index, struct acces
 {
 	if (index == ACCESS_PCI_CONFIG && find_config(u, ret))
 		return 0;
-	if (u->tells_nothing && user_is_stopped(u))
+	if (u->tells_nothing && is_stopped(u))
 		return error_set(err, -EBUSY, "region %u: the device is stopped, and its server tells of no region "
 				 "until it runs", index);
 	return -EINVAL;
@@ -70,7 +87,7 @@ int user_reset(struct access *a, struct vfmig_error *err)
 	struct vfmig_error first;
 
 	int r = reset_request(u, &first);
-	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]) && r == -EINVAL && (i || user_is_stopped(u)); i++) {
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]) && r == -EINVAL && (i || is_stopped(u)); i++) {
 		struct vfmig_error ignored;
 		int way = user_mig_state_set(a, ways[i], &ignored);
 		if (way == 0)

@@ -268,6 +268,11 @@ int served_device_setup_plain(void **state)
 	return setup(state, &(struct server_options) { .no_twin = true, .no_whole_messages = true });
 }
 
+int served_device_setup_no_twin(void **state)
+{
+	return setup(state, &(struct server_options) { .no_twin = true });
+}
+
 int served_device_setup_no_fds(void **state)
 {
 	return setup(state, &(struct server_options) { .no_fds = true });

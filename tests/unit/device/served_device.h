@@ -53,6 +53,7 @@ struct device {
  * mappings and interrupts. */
 int served_device_setup(void **state);
 int served_device_setup_plain(void **state); /* as a server that is not vfmig's: no twin socket, no large messages */
+int served_device_setup_no_twin(void **state);
 int served_device_setup_no_fds(void **state);
 int served_device_teardown(void **state);
 

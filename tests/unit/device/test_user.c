@@ -387,6 +387,8 @@ int main(void)
 		PLAIN(test_dma_idle),
 		PLAIN(test_dma_while_waiting),
 		PLAIN(test_dma_and_requests),
+		{ "test_dma_and_requests_no_twin", test_dma_and_requests, served_device_setup_no_twin,
+		  served_device_teardown, NULL },
 		TEST(test_reconnect),
 		TEST(test_faults),
 		TEST(test_stop_with_client),

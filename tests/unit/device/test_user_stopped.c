@@ -21,6 +21,8 @@ static struct {
 	uint32_t config_size;
 	uint32_t data;      /* bytes of state that are left */
 	uint32_t no_way_to; /* this state is refused */
+	uint32_t v1_state;
+	bool v1;
 	bool always_refuses;
 	uint32_t states[8]; /* that it was set to */
 	unsigned num_states, resets, maps;
@@ -40,7 +42,7 @@ static void answer_feature(struct peer *p)
 
 	memcpy(&feature, p->m.body, sizeof(feature));
 	memcpy(&state, p->m.body + 8, sizeof(state));
-	switch (feature.flags) {
+	switch (device.v1 ? 0 : feature.flags) {
 	case VFIO_USER_FEATURE_GET | VFIO_USER_FEATURE_MIGRATION:
 		memcpy(p->m.body + 8, &flags, 8);
 		break;
@@ -68,6 +70,11 @@ static void answer_read(struct peer *p)
 	uint8_t body[16 + 4096];
 
 	memcpy(&io, p->m.body, sizeof(io));
+	if (device.v1 && io.region == ACCESS_PCI_NUM_REGIONS && io.offset == 0 && io.count == 4) {
+		memcpy(p->m.body + 16, &device.v1_state, 4);
+		peer_reply(p->fd, &p->m, p->m.body, 20);
+		return;
+	}
 	if (io.region != ACCESS_PCI_CONFIG || io.offset + io.count > device.config_size) {
 		peer_refuse(p->fd, &p->m, EINVAL);
 		return;
@@ -173,6 +180,24 @@ static void test_no_info(void **state)
 	assert_int_equal(access_reset(a, &err), -EINVAL);
 	assert_int_equal(device.num_states, 0);
 	hostile_stop(a);
+}
+
+/* Of a v1 device there is nothing to go on with; that is said. */
+static void test_v1(void **state)
+{
+	struct vfmig_device *d = NULL;
+	struct vfmig_error err;
+
+	(void)state;
+	make_device(VFMIG_STATE_STOP);
+	device.v1 = true;
+	device.v1_state = 2; /* saving, stopped */
+	assert_int_equal(device_new(hostile_start(script, PATIENT), NULL, &d, &err), -EBUSY);
+	assert_non_null(strstr(err.message, "the device is stopped, and its v1 server tells nothing"));
+	peer_join(&hostile_peer);
+	device.v1_state = 1;
+	assert_int_equal(device_new(hostile_start(script, PATIENT), NULL, &d, &err), -EINVAL);
+	peer_join(&hostile_peer);
 }
 
 /* Out of the states in which RESET is refused, by one in which the device does nothing. */
@@ -309,6 +334,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_open),
 		TEST(test_no_info),
+		TEST(test_v1),
 		TEST(test_reset),
 		TEST(test_save_stopped),
 		TEST(test_no_features),
