@@ -14,8 +14,6 @@ static int bad(struct vfmig_error *err, const char *what)
 static int start_log(struct server *s, enum access_log log, const struct access_range *ranges, size_t count,
 		     uint64_t *page_size, struct vfmig_error *err)
 {
-	if (s->client.logs[log])
-		return bad(err, "the log was started before");
 	if (*page_size < VFIO_USER_PAGE_SIZE || *page_size > VFIO_USER_MAX_PAGE_SIZE || (*page_size & (*page_size - 1)))
 		return error_set(err, -EINVAL, "a log in pages of 0x%llx bytes", (unsigned long long)*page_size);
 	int r = access_dirty_start(s->device, log, ranges, count, page_size, err);

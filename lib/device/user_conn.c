@@ -208,7 +208,7 @@ static int receive_message(struct user_conn *c, struct vfmig_error *err)
 	 * long; once it has begun it has to come within the time of a request. */
 	int r = user_socket_recv(c->fd, &h, 1, &fds, -1, USER_NO_DEADLINE);
 	if (r == -ENODATA || r == -ECONNRESET) {
-		error_set(err, -ENOTCONN, "the server closed %s", c->twin_of ? "its twin socket" : "the connection");
+		error_set(err, -ENOTCONN, "the server closed the connection%s", c->twin_of ? " (its twin socket)" : "");
 	} else {
 		if (r == 0)
 			r = user_socket_recv(c->fd, (char *)&h + 1, sizeof(h) - 1, &fds, -1, deadline(c));

@@ -118,7 +118,7 @@ static void test_bad_reports(void **state)
 {
 	struct device *d = *state;
 	struct client *c = connect_client(d, "{}");
-	const uint64_t huge = UINT64_C(1) << 62;
+	const uint64_t huge = UINT64_C(1) << 62, most = UINT64_C(8) * VFIO_USER_MAX_DATA * PAGE;
 	uint64_t word;
 
 	assert_int_equal(report(c, DMA_IOVA, DMA_SIZE, PAGE, 32), EINVAL); /* not started */
@@ -130,6 +130,7 @@ static void test_bad_reports(void **state)
 	assert_int_equal(report(c, DMA_IOVA, 100, PAGE, 32), EINVAL);
 	assert_int_equal(report(c, UINT64_MAX - 0xfff, 2 * PAGE, PAGE, 32), EINVAL);
 	assert_int_equal(report(c, 0, huge, PAGE, 0xffffff00), EINVAL); /* more than a message holds */
+	assert_int_equal(report(c, 0, most + PAGE, PAGE, 2u << 20), EINVAL);
 	assert_int_equal(report(c, DMA_IOVA, DMA_SIZE, PAGE, 31), EINVAL);
 	assert_int_equal(d->logs[ACCESS_LOG_DEVICE].reports, 0);
 	d->logs[ACCESS_LOG_DEVICE].dirty[1] = 1;

@@ -217,7 +217,7 @@ static void test_misbehaviour(void **state)
 	expect_lost(reply, -EPROTO, "the server sent a reply (DEVICE_RESET, id 1) on its twin socket");
 	expect_lost(client_command, -EPROTO, "DEVICE_RESET (13), which is not a server's");
 	expect_lost(huge, -EPROTO, "a message of 4294967295 bytes");
-	expect_lost(close_twin, -ENOTCONN, "the server closed its twin socket");
+	expect_lost(close_twin, -ENOTCONN, "the server closed the connection (its twin socket)");
 	expect_lost(close_in_header, -ENOTCONN, "in the middle of a message's header");
 	expect_lost(close_in_message, -ENOTCONN, "serving the server's DMA_WRITE");
 }
