@@ -32,6 +32,7 @@ struct user_conn {
 	struct user_conn *twin;      /* its fd, thread and send_lock only */
 	struct user_conn *twin_of;   /* set once */
 	struct vfmig_error twin_end; /* why the twin ended: so will the connection, once all that had come was read */
+	bool twin_left;              /* between two messages */
 };
 
 static const char *const command_names[] = {
@@ -223,10 +224,14 @@ static void *receive_thread(void *arg)
 	struct user_conn *c = arg;
 	struct vfmig_error cause = { 0 };
 
-	while (receive_message(c, &cause) == 0)
+	int r;
+
+	while ((r = receive_message(c, &cause)) == 0)
 		;
 	pthread_mutex_lock(&c->lock);
-	end_locked(c, c->twin_end.code ? &c->twin_end : &cause);
+	/* A server that has left on both sockets did so here, if it was in the middle of something. */
+	bool twin = c->twin_end.code && (r == -ENODATA || !c->twin_left);
+	end_locked(c, twin ? &c->twin_end : &cause);
 	pthread_mutex_unlock(&c->lock);
 	return NULL;
 }
@@ -236,12 +241,14 @@ static void *twin_thread(void *arg)
 {
 	struct user_conn *twin = arg, *c = twin->twin_of;
 	struct vfmig_error cause = { 0 };
+	int r;
 
-	while (receive_message(twin, &cause) == 0)
+	while ((r = receive_message(twin, &cause)) == 0)
 		;
 	pthread_mutex_lock(&c->lock);
 	if (!c->end.code) {
 		c->twin_end = cause;
+		c->twin_left = r == -ENODATA;
 		shutdown(c->fd, SHUT_RDWR);
 	}
 	pthread_mutex_unlock(&c->lock);

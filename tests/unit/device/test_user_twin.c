@@ -254,6 +254,35 @@ static void test_leaves_after_answer(void **state)
 	}
 }
 
+/* Leaves in the middle of an answer: that is what is said, whichever socket's end is seen first. */
+static void script_leave_halfway(struct peer *p)
+{
+	say_version(p);
+	peer_receive(p->fd, &p->m);
+	p->m.header.flags = VFIO_USER_TYPE_REPLY;
+	p->m.header.size = 16 + 16 + LARGE;
+	peer_send(p->fd, &p->m.header, p->m.body, 16, NULL, 0);
+	close_twin();
+	close(p->fd);
+	p->fd = -1;
+}
+
+static void test_leaves_halfway(void **state)
+{
+	static uint8_t buffer[LARGE];
+	struct vfmig_error err;
+
+	(void)state;
+	for (int i = 0; i < 50; i++) {
+		make_fds(TWIN("0"), 1, 0);
+		struct access *a = open_twin(script_leave_halfway);
+		assert_int_equal(access_region_read(a, 0, 0, buffer, sizeof(buffer), &err), -ENOTCONN);
+		if (!strstr(err.message, "in the middle of a reply"))
+			fail_msg("round %d: %s", i, err.message);
+		end(a);
+	}
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, hostile_setup, hostile_teardown)
 
 int main(void)
@@ -264,6 +293,7 @@ int main(void)
 		TEST(test_not_supported),
 		TEST(test_misbehaviour),
 		TEST(test_leaves_after_answer),
+		TEST(test_leaves_halfway),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
