@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_server_dirty.c: what a client may ask the vfio-user server about written pages, and its twin socket. */
+/* test_server_dirty.c: what a client may ask the vfio-user server about written pages, and how it gets its DMA. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -320,6 +320,41 @@ static void test_no_twin(void **state)
 	leave(c);
 }
 
+static void *large_dma_thread(void *arg)
+{
+	static uint8_t data[128u << 10];
+	struct dma *dma = arg;
+	dma->result = server_dma(dma->device->server, true, 0, data, sizeof(data), NULL);
+	return NULL;
+}
+
+/* How large one DMA_WRITE is to a client that says this. */
+static size_t dma_size(struct device *d, const char *json)
+{
+	struct dma dma = { .device = d };
+	struct client *c = connect_client(d, json);
+
+	assert_int_equal(ask(c, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
+	assert_int_equal(pthread_create(&dma.thread, NULL, large_dma_thread, &dma), 0);
+	peer_receive(c->fd, &c->m);
+	assert_int_equal(c->m.header.command, VFIO_USER_DMA_WRITE);
+	size_t size = c->m.length - sizeof(struct vfio_user_dma_io);
+	leave(c);
+	pthread_join(dma.thread, NULL);
+	assert_int_equal(dma.result, -ENOTCONN);
+	return size;
+}
+
+static void test_dma_sizes(void **state)
+{
+	assert_int_equal(dma_size(*state, "{}"), VFIO_USER_SAFE_DATA);
+	assert_int_equal(dma_size(*state, "{\"capabilities\":{\"vfmig\":{\"whole_messages\":false}}}"),
+			 VFIO_USER_SAFE_DATA);
+	assert_int_equal(dma_size(*state, "{\"capabilities\":{\"vfmig\":{\"whole_messages\":true}}}"), 128u << 10);
+	assert_int_equal(dma_size(*state, "{\"capabilities\":{\"vfmig\":{\"whole_messages\":true},"
+					  "\"max_data_xfer_size\":4096}}"), 4096);
+}
+
 static void test_plain(void **state)
 {
 	struct client *c = connect_client(*state, OFFER);
@@ -340,6 +375,7 @@ int main(void)
 		TEST(test_unmap),
 		TEST(test_twin),
 		TEST(test_no_twin),
+		TEST(test_dma_sizes),
 		cmocka_unit_test_setup_teardown(test_plain, served_device_setup_plain, served_device_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
