@@ -138,7 +138,7 @@ int server_handle_logging(struct server *s, const struct vfio_user_feature *feat
 	else if (index == VFIO_USER_FEATURE_LOGGING_START)
 		e = logging_start(s, data, length, r, err);
 	else if (index == VFIO_USER_FEATURE_LOGGING_STOP)
-		e = length ? bad(err, "STOP has no data") : stop_log(s, ACCESS_LOG_DEVICE, err);
+		e = stop_log(s, ACCESS_LOG_DEVICE, err); /* with data, of some clients, or without */
 	else
 		e = logging_report(s, feature->argsz, data, length, r, err);
 	return e;

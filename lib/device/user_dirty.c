@@ -49,13 +49,12 @@ static int reserve_bitmap(struct user_access *u, uint64_t bytes, struct vfmig_er
 
 /* ------------------------------------------------------------ the device's own log */
 
-static int start_request(struct user_access *u, const void *data, size_t length, uint64_t *page_size,
-			 struct vfmig_error *err)
+/* START or STOP. Servers answer with all of the request again, or with its head alone: then the page size is the one
+ * that was asked for. */
+static int control_request(struct user_access *u, uint32_t index, const void *data, size_t length, uint64_t *page_size,
+			   struct vfmig_error *err)
 {
-	struct vfio_user_feature feature = {
-		(uint32_t)(sizeof(feature) + length),
-		VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_LOGGING_START,
-	};
+	struct vfio_user_feature feature = { (uint32_t)(sizeof(feature) + length), VFIO_USER_FEATURE_SET | index };
 	struct {
 		struct vfio_user_feature feature;
 		uint64_t page_size;
@@ -69,16 +68,18 @@ static int start_request(struct user_access *u, const void *data, size_t length,
 		.data = data,
 		.data_length = length,
 		.reply = &reply,
-		.reply_min = sizeof(reply),
-		.reply_max = sizeof(reply),
-		.reply_data = rest, /* the request's other words, again */
-		.reply_data_length = length - sizeof(reply.page_size),
+		.reply_min = sizeof(reply.feature),
+		.reply_max = sizeof(feature) + min_u64(length, sizeof(reply.page_size)),
+		.reply_data = rest,
+		.reply_data_length = length - min_u64(length, sizeof(reply.page_size)),
 	};
 	int r = user_conn_request(u->conn, &q, err);
 	if (r == 0 && (reply.feature.flags ^ feature.flags) & VFIO_USER_FEATURE_MASK)
 		r = error_set(err, -EPROTO, "the server answered for feature %u",
 			      reply.feature.flags & VFIO_USER_FEATURE_MASK);
-	if (r == 0)
+	if (r == 0 && q.replied > sizeof(reply.feature) && q.replied < sizeof(reply))
+		r = error_set(err, -EPROTO, "the server answered with %zu bytes, half a page size", q.replied);
+	if (r == 0 && q.replied >= sizeof(reply) && page_size)
 		*page_size = reply.page_size;
 	return r;
 }
@@ -127,9 +128,16 @@ static int merge_ranges(const struct access_range *ranges, size_t count, struct 
 	return 0;
 }
 
+/* It has no data; the reference server's own client sends START's head with it all the same. */
 static int stop_device(struct user_access *u, struct vfmig_error *err)
 {
-	return user_ask_feature(u, VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_LOGGING_STOP, NULL, 0, err);
+	const struct vfio_user_logging_start head = { max_u64(u->logs[ACCESS_LOG_DEVICE].wire_page, VFIO_USER_PAGE_SIZE), 0, 0 };
+	struct vfmig_error why;
+	int r = control_request(u, VFIO_USER_FEATURE_LOGGING_STOP, NULL, 0, NULL, &why);
+
+	if (r == -EINVAL)
+		r = control_request(u, VFIO_USER_FEATURE_LOGGING_STOP, &head, sizeof(head), NULL, &why);
+	return r < 0 ? error_set(err, r, "%s", why.message) : 0;
 }
 
 /*
@@ -158,7 +166,8 @@ static int start_device(struct user_access *u, const struct access_range *ranges
 	if (r < 0)
 		return r;
 	data.start = (struct vfio_user_logging_start) { *page_size, (uint32_t)n, 0 };
-	r = user_absent(start_request(u, &data, sizeof(data.start) + n * sizeof(data.ranges[0]), page_size, err));
+	r = user_absent(control_request(u, VFIO_USER_FEATURE_LOGGING_START, &data,
+					sizeof(data.start) + n * sizeof(data.ranges[0]), page_size, err));
 	if (r == -EINVAL)
 		r = why_refused(u, err);
 	if (r < 0)
@@ -170,6 +179,7 @@ static int start_device(struct user_access *u, const struct access_range *ranges
 	return r;
 }
 
+/* The bitmap is of whole words; of a server that counts bytes the last word may be short. */
 static int report_device(struct user_access *u, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t bytes,
 			 struct vfmig_error *err)
 {
@@ -189,11 +199,12 @@ static int report_device(struct user_access *u, uint64_t iova, uint64_t length, 
 		.data = &ask,
 		.data_length = sizeof(ask),
 		.reply = &reply,
-		.reply_min = sizeof(reply) + bytes,
+		.reply_min = sizeof(reply) + (length / page_size + 7) / 8,
 		.reply_max = sizeof(reply),
 		.reply_data = u->bitmap,
 		.reply_data_length = bytes,
 	};
+	memset(u->bitmap, 0, bytes);
 	int r = user_conn_request(u->conn, &q, err);
 	if (r < 0)
 		return r;

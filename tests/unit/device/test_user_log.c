@@ -23,6 +23,7 @@ static struct {
 	uint64_t page_size;                                /* that START gives; 0: what is wanted */
 	size_t start_length;                               /* of START's answer; 0: the right one */
 	size_t longer, shorter;                            /* bytes of a reply with a bitmap */
+	bool stop_wants_data;
 	size_t wrong;                                      /* this byte of it is; 0: none */
 	uint64_t bits[4];                                  /* the bitmap's first words */
 	bool write_meanwhile;                              /* writes page 9 before it answers for the bitmap */
@@ -91,8 +92,12 @@ static void answer_feature(struct peer *p)
 		else
 			peer_reply(p->fd, &p->m, p->m.body, 8);
 	} else if (feature.flags == (VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_LOGGING_STOP)) {
+		if (server.stop_wants_data && p->m.length != 24) {
+			peer_refuse(p->fd, &p->m, EINVAL);
+			return;
+		}
 		server.stops++;
-		peer_reply(p->fd, &p->m, p->m.body, 8);
+		peer_reply(p->fd, &p->m, p->m.body, p->m.length);
 	} else if (feature.flags == LOGGING_GET && p->m.length == 32) {
 		struct vfio_user_logging_report *r = &server.report[server.reports++ % 8];
 		memcpy(r, p->m.body + 8, sizeof(*r));
@@ -327,8 +332,36 @@ static void test_refused_start(void **state)
 	assert_int_equal(start(a, ACCESS_LOG_DEVICE, &page_size, &err), -EPROTO);
 	hostile_stop(a);
 	a = open_with_memory(64);
+	server.start_length = 7;
+	assert_int_equal(start(a, ACCESS_LOG_DEVICE, &page_size, &err), -EPROTO);
+	hostile_stop(a);
+	a = open_with_memory(64);
 	server.start_length = 48; /* more than was sent */
 	assert_int_equal(start(a, ACCESS_LOG_DEVICE, &page_size, &err), -EPROTO);
+	hostile_stop(a);
+}
+
+/* What servers do in more than one way. */
+static void test_other_ways(void **state)
+{
+	uint64_t page_size, bitmap[2] = { 0 };
+	struct access *a = open_with_memory(70);
+
+	(void)state;
+	server.start_length = 8; /* no page size: the one that was asked for */
+	server.stop_wants_data = true;
+	server.shorter = 7; /* a bitmap in bytes */
+	server.bits[0] = 1;
+	server.bits[1] = 1u << 5;
+	assert_int_equal(start(a, ACCESS_LOG_DEVICE, &page_size, NULL), 0);
+	assert_int_equal(page_size, PAGE);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(access_dirty_report(a, ACCESS_LOG_DEVICE, IOVA, 70 * PAGE, PAGE, bitmap, NULL), 0);
+		assert_int_equal(bitmap[0], 1);
+		assert_int_equal(bitmap[1], 1u << 5);
+	}
+	assert_int_equal(access_dirty_stop(a, ACCESS_LOG_DEVICE, NULL), 0);
+	assert_int_equal(server.stops, 1);
 	hostile_stop(a);
 }
 
@@ -417,6 +450,7 @@ int main(void)
 		TEST(test_memory_by_messages),
 		TEST(test_page_sizes),
 		TEST(test_refused_start),
+		TEST(test_other_ways),
 		TEST(test_split),
 		TEST(test_unmap),
 	};
