@@ -131,7 +131,8 @@ static int merge_ranges(const struct access_range *ranges, size_t count, struct 
 /* It has no data; the reference server's own client sends START's head with it all the same. */
 static int stop_device(struct user_access *u, struct vfmig_error *err)
 {
-	const struct vfio_user_logging_start head = { max_u64(u->logs[ACCESS_LOG_DEVICE].wire_page, VFIO_USER_PAGE_SIZE), 0, 0 };
+	uint64_t page_size = max_u64(u->logs[ACCESS_LOG_DEVICE].wire_page, VFIO_USER_PAGE_SIZE);
+	const struct vfio_user_logging_start head = { page_size, 0, 0 };
 	struct vfmig_error why;
 	int r = control_request(u, VFIO_USER_FEATURE_LOGGING_STOP, NULL, 0, NULL, &why);
 
