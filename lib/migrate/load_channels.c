@@ -42,6 +42,7 @@ int load_open_channels(struct vfmig_load *l, struct vfmig_error *err)
 		.find = find,
 		.take = take,
 		.opaque = l,
+		.refuse_memory = l->memory,
 		.log = &l->log,
 	};
 	memcpy(opts.uuid, l->opts.multifd_uuid, sizeof(opts.uuid));

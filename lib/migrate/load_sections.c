@@ -70,6 +70,24 @@ static int check_marked(struct vfmig_load *l, const struct reader_record *record
 	return 0;
 }
 
+/* Memory that nobody takes is lost with its source, if that is not a VMM whose memory is not ours. */
+static int check_memory(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
+{
+	if (strcmp(record->name, MEMORY_ID) != 0 || record->section.kind != 'S')
+		return 0;
+	if (l->taker && reader_ram_capability(l->reader)[0])
+		return error_set(err, -EOPNOTSUPP,
+				 "offset 0x%llx: memory that was written with the capability %s cannot be loaded: switch it "
+				 "off at the source", (unsigned long long)record->offset, reader_ram_capability(l->reader));
+	if (!l->taker && reader_marked(l->reader) && l->return_path_open)
+		return error_set(err, -ENOENT,
+				 "offset 0x%llx: the source moves memory with its devices, and no memory was given here",
+				 (unsigned long long)record->offset);
+	if (!l->taker && l->stage == READ)
+		log_line(&l->log, VFMIG_LOG_INFO, "the stream's memory is left out: none was given for it");
+	return 0;
+}
+
 static int begin_section(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
 {
 	char kind = record->section.kind;
@@ -83,6 +101,9 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 	if (!l->taker && (kind == 'S' || (kind == 'F' && !is_vfio_id(record->name))))
 		log_line(&l->log, is_vfio_id(record->name) ? VFMIG_LOG_WARNING : VFMIG_LOG_DEBUG,
 			 "section %s is left out", record->name);
+	r = check_memory(l, record, err);
+	if (r < 0)
+		return r;
 	if (!l->taker && is_vfio_id(record->name) && l->return_path_open)
 		return error_set(
 		    err, -ENOENT,
@@ -185,6 +206,10 @@ static int take_command(struct vfmig_load *l, const struct reader_record *record
 		if (l->channels)
 			channels_let_state_in(l->channels);
 		return 0;
+	case WIRE_COMMAND_POSTCOPY_ADVISE:
+		return error_set(err, -EOPNOTSUPP,
+				 "offset 0x%llx: the source wants postcopy, which devices cannot do: switch its capability "
+				 "postcopy-ram off", (unsigned long long)record->offset);
 	default:
 		return error_set(err, -EBADMSG, "offset 0x%llx: command %u is not known; expected one of %u, %u, %u",
 				 (unsigned long long)record->offset, record->command, WIRE_COMMAND_OPEN_RETURN_PATH,

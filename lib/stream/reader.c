@@ -83,6 +83,11 @@ uint64_t reader_offset(const struct reader *r)
 	return r->offset;
 }
 
+const char *reader_ram_capability(const struct reader *r)
+{
+	return r->ram_capability;
+}
+
 bool reader_marked(const struct reader *r)
 {
 	return r->marked;
