@@ -57,11 +57,12 @@ static void take_block(struct memory_load *l, const uint8_t *name, size_t length
 	struct memory_block *b = memory_find(l->memory, (const char *)name, length);
 	char text[WIRE_ID_MAX + 1], line[WIRE_ID_MAX + 160];
 	printable(name, length, text);
-	if (b && !b->incoming && (b->skipped || b->length == bytes)) {
+	bool twice = b && b->incoming, fits = b && !twice && (b->skipped || b->length == bytes);
+	if (b)
 		b->incoming = bytes;
+	if (fits)
 		return;
-	}
-	if (b && b->incoming)
+	if (twice)
 		snprintf(line, sizeof(line), "block \"%s\" is in the stream twice", text);
 	else if (b)
 		snprintf(line, sizeof(line), "block \"%s\" has 0x%" PRIx64 " bytes in the stream and 0x%" PRIx64 " here",
