@@ -28,11 +28,14 @@ struct prove_arguments {
 };
 
 static const struct argp_option options[] = {
-	{ "log", OPT_LOG, "FILE", 0, "Check the log that the (last) device wrote: FILE is the memory at its log's IOVA; "
-	  "of a scattered log every page, which nobody may write meanwhile",
+	{ "log", OPT_LOG, "FILE", 0,
+	  "Check the log that the (last) device wrote: FILE is the memory at its log's IOVA. "
+	  "Of a scattered log every page, which nobody may write meanwhile",
 	  0 },
-	{ "since", OPT_SINCE, "STEP", 0, "The log must hold every step from this one on (default: its "
-	  "first; of a scattered log the first step that was logged, by default as the source's registers have it)",
+	{ "since", OPT_SINCE, "STEP", 0,
+	  "The log must hold every step from this one on (default: its first). Of a scattered log: "
+	  "the first step that was logged (default: as the source has it: all before were not logged; needed for one "
+	  "device that has done steps without memory)",
 	  0 },
 	{ "wait", OPT_WAIT, "STEPS", 0,
 	  "Look when the (last) device has done as many steps more; it writes its log into "
@@ -210,7 +213,8 @@ static struct json_object *claim_json(const struct prove_claim *c)
 	json_object_object_add(o, "uri", json_object_new_string(c->name));
 	json_object_object_add(o, "seed", json_object_new_uint64(c->seed));
 	json_object_object_add(o, "state_bytes", json_object_new_uint64(c->state_bytes));
-	json_object_object_add(o, "engine", json_object_new_boolean(c->control & 1));
+	json_object_object_add(o, "engine", json_object_new_boolean((c->control & SIM_CONTROL_ON) != 0));
+	json_object_object_add(o, "scatter", json_object_new_boolean((c->control & SIM_CONTROL_SCATTER) != 0));
 	json_object_object_add(o, "step", json_object_new_uint64(c->step));
 	json_object_object_add(o, "chain", hex(c->chain));
 	json_object_object_add(o, "digest", hex(c->digest));
@@ -277,7 +281,8 @@ static void print_text(const struct prove_arguments *a, const struct prove_claim
 		printf("%s went on at step %" PRIu64 ", where %s had stopped: none lost, none repeated\n",
 		       claims[1].name, claims[1].resumed_step, claims[0].name);
 	if (log->pages)
-		printf("%s: steps %" PRIu64 " to %" PRIu64 ": all %" PRIu64 " pages right, %" PRIu64 " of them written\n",
+		printf("%s: steps %" PRIu64 " to %" PRIu64 ": all %" PRIu64 " pages right, %" PRIu64
+		       " of them written\n",
 		       a->log_path, log->first, log->last, log->count, log->pages->written);
 	else if (log->count)
 		printf("%s: steps %" PRIu64 " to %" PRIu64 ", each there once and right\n", a->log_path,
