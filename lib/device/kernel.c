@@ -101,7 +101,8 @@ static int kernel_region_info(struct access *a, uint32_t index, struct access_re
 	uint32_t length = 0;
 	if (index >= REGIONS_MAX)
 		return error_set(err, -EINVAL, "region %u: there is none", index);
-	int r = kernel_ask_info(kernel_of(a)->fd, VFIO_DEVICE_GET_REGION_INFO, &info, sizeof(info), &body, &length, err);
+	int r = kernel_ask_info(kernel_of(a)->fd, VFIO_DEVICE_GET_REGION_INFO, &info, sizeof(info), &body, &length,
+				err);
 	if (r < 0)
 		return error_prefix(err, r, "region %u", index);
 	memcpy(&info, body, sizeof(info));

@@ -124,8 +124,8 @@ static int start_merged(struct access *a, const struct access_range *ranges, siz
 	uint64_t size = max_u64(*page_size, control.page_size);
 	if (size & (size - 1)) {
 		(void)stop_device(a, NULL);
-		return error_set(err, -EPROTO, "log of written pages: the driver logs pages of 0x%llx bytes, expected was "
-				 "a power of two", (unsigned long long)size);
+		return error_set(err, -EPROTO, "log of written pages: the driver logs pages of 0x%llx bytes, expected "
+				 "was a power of two", (unsigned long long)size);
 	}
 	r = try_report(a, ranges, size, err);
 	if (r == 0)

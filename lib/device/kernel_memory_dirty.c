@@ -34,8 +34,8 @@ static int check_lengths(const struct kernel_memory *memory, const struct kernel
 	for (const struct kernel_mapping *m = memory->mappings; m; m = m->next) {
 		uint64_t bytes = (m->length / log->page_size + 63) / 64 * sizeof(uint64_t);
 		if (bytes > log->bitmap_max)
-			return error_set(err, -EOPNOTSUPP, "the container logs no mapping of 0x%llx bytes as the one at "
-					 "IOVA 0x%llx: its bitmap would have 0x%llx bytes, at most are 0x%llx",
+			return error_set(err, -EOPNOTSUPP, "the container logs no mapping of 0x%llx bytes as the one "
+					 "at IOVA 0x%llx: its bitmap would have 0x%llx bytes, at most are 0x%llx",
 					 (unsigned long long)m->length, (unsigned long long)m->iova,
 					 (unsigned long long)bytes, (unsigned long long)log->bitmap_max);
 	}
@@ -60,11 +60,12 @@ static int start_container(struct kernel_memory *memory, struct vfmig_error *err
 static int start_iommufd(struct kernel_memory *memory, struct vfmig_error *err)
 {
 	if (!memory->hwpt_id)
-		return error_set(err, -EOPNOTSUPP, "the device's page table logs no writes: its IOMMU cannot, or it is a "
-				 "mediated device, which has none");
+		return error_set(err, -EOPNOTSUPP, "the device's page table logs no writes: its IOMMU cannot, or it is "
+				 "a mediated device, which has none");
 	int r = kernel_hwpt_track(memory->fd, memory->hwpt_id, true);
 	if (r < 0)
-		return error_errno(err, kernel_meaning(r), "page table %u: starting its log of writes", memory->hwpt_id);
+		return error_errno(err, kernel_meaning(r), "page table %u: starting its log of writes",
+				   memory->hwpt_id);
 	/* An address space's alignment is never above it. */
 	memory->log_page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	return 0;
@@ -101,7 +102,8 @@ static int ask(const struct kernel_memory *memory, const struct kernel_mapping *
 {
 	return memory->kind == KERNEL_MEMORY_CONTAINER ?
 		       kernel_type1_query(memory->fd, m->iova, m->length, memory->log_page_size, bitmap) :
-		       kernel_hwpt_query(memory->fd, memory->hwpt_id, m->iova, m->length, memory->log_page_size, bitmap);
+		       kernel_hwpt_query(memory->fd, memory->hwpt_id, m->iova, m->length, memory->log_page_size,
+					 bitmap);
 }
 
 static int ask_and_unmap(const struct kernel_memory *memory, const struct kernel_mapping *m, uint64_t *bitmap)
@@ -164,9 +166,10 @@ int kernel_memory_dirty_report(struct kernel_memory *memory, uint64_t iova, uint
 	if (!memory->log_page_size)
 		return nothing_logged(err);
 	struct kernel_mapping *m = find_around(memory, iova, length);
-	if (!m || length == 0 || page_size < memory->log_page_size || (iova - m->iova) % memory->log_page_size || length % page_size)
-		return error_set(err, -EINVAL, "written pages of 0x%llx bytes at IOVA 0x%llx: expected were whole pages of "
-				 "one mapping", (unsigned long long)length, (unsigned long long)iova);
+	if (!m || length == 0 || page_size < memory->log_page_size || length % page_size ||
+	    (iova - m->iova) % memory->log_page_size)
+		return error_set(err, -EINVAL, "written pages of 0x%llx bytes at IOVA 0x%llx: expected were whole "
+				 "pages of one mapping", (unsigned long long)length, (unsigned long long)iova);
 	int r = make_room(memory, m);
 	if (r == 0)
 		r = keep_answer(memory, m, ask);

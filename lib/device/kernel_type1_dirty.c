@@ -36,8 +36,8 @@ static int find_migration_cap(const uint8_t *body, size_t length, struct kernel_
 		if (n == most)
 			return error_set(err, -EPROTO, "the container's capabilities go round in a circle");
 		if (at < sizeof(info) || !range_inside(at, sizeof(cap), length))
-			return error_set(err, -EPROTO, "a capability of the container at offset %u, expected was %zu to "
-					 "%zu", at, sizeof(info), length - sizeof(cap));
+			return error_set(err, -EPROTO, "a capability of the container at offset %u, expected was %zu "
+					 "to %zu", at, sizeof(info), length - sizeof(cap));
 		memcpy(&cap, body + at, sizeof(cap));
 		if (cap.id == VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION)
 			return read_migration_cap(body, length, at, ret, err);

@@ -80,7 +80,8 @@ static int query(uint64_t iova, uint64_t length, uint64_t page_size, uint64_t cl
 		if (page < FAKE_PAGES && fake.written[page / 64] >> page % 64 & 1)
 			bitmap[bit / 64] |= 1ull << bit % 64;
 	}
-	uint64_t begin = iova / clear_size * clear_size, end = (iova + length + clear_size - 1) / clear_size * clear_size;
+	uint64_t begin = iova / clear_size * clear_size;
+	uint64_t end = (iova + length + clear_size - 1) / clear_size * clear_size;
 	for (uint64_t page = begin / 4096; page < end / 4096 && page < FAKE_PAGES; page++)
 		fake.written[page / 64] &= ~(1ull << page % 64);
 	if (!fake.query_errno)

@@ -134,8 +134,9 @@ static void test_ranges(void **state)
 	merges(near, 6, PAGE, 3, (const struct access_range[]) { { 0, PAGE }, { 4 * PAGE, 8 * PAGE },
 								 { 17 * PAGE, PAGE } }, 3);
 	memcpy(near, again, sizeof(near)); /* one of the two gaps of a page has to go, no matter which */
-	merges(near, 6, PAGE, 5, (const struct access_range[]) { { 0, PAGE }, { 4 * PAGE, 3 * PAGE }, { 9 * PAGE, PAGE },
-								 { 11 * PAGE, PAGE }, { 17 * PAGE, PAGE } }, 5);
+	merges(near, 6, PAGE, 5, (const struct access_range[]) { { 0, PAGE }, { 4 * PAGE, 3 * PAGE },
+								 { 9 * PAGE, PAGE }, { 11 * PAGE, PAGE },
+								 { 17 * PAGE, PAGE } }, 5);
 	merges(again, 6, PAGE, 1, (const struct access_range[]) { { 0, 18 * PAGE } }, 1);
 	struct access_range top[] = { { 0, PAGE }, { -2 * PAGE, PAGE } };
 	merges(top, 2, PAGE, 1, (const struct access_range[]) { { 0, -PAGE } }, 1);
@@ -447,7 +448,7 @@ static void test_container_capabilities(void **state)
 	put32(28, 124); /* a header that is cut off */
 	assert_int_equal(start_code(a), -EPROTO);
 	put32(28, 100); /* a capability that is cut off */
-	memcpy(fake.container_info + 100, &(struct vfio_info_cap_header) { VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, 1, 0 }, 8);
+	put32(100, VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION);
 	assert_int_equal(start_code(a), -EPROTO);
 	assert_non_null(strstr(err.message, "cut off"));
 	put32(28, 8); /* in the info itself */
