@@ -18,7 +18,7 @@
 #define POLL_MS 250
 
 enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_JOURNAL, OPT_RETRY_FOR, OPT_MULTIFD, OPT_UUID,
-       OPT_MEMORY };
+	OPT_MEMORY };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,

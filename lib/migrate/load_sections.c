@@ -77,8 +77,8 @@ static int check_memory(struct vfmig_load *l, const struct reader_record *record
 		return 0;
 	if (l->taker && reader_ram_capability(l->reader)[0])
 		return error_set(err, -EOPNOTSUPP,
-				 "offset 0x%llx: memory written with the capability %s cannot be loaded: switch it off at "
-				 "the source",
+				 "offset 0x%llx: memory written with the capability %s cannot be loaded: switch it off "
+				 "at the source",
 				 (unsigned long long)record->offset, reader_ram_capability(l->reader));
 	if (!l->taker && reader_marked(l->reader) && l->return_path_open)
 		return error_set(err, -ENOENT,

@@ -70,7 +70,8 @@ static void take_block(struct memory_load *l, const uint8_t *name, size_t length
 			 b->length);
 	else
 		snprintf(line, sizeof(line),
-			 "block \"%s\" (0x%" PRIx64 " bytes) has no memory here: give it some, or skip it", text, bytes);
+			 "block \"%s\" (0x%" PRIx64 " bytes) has no memory here: give it some, or skip it", text,
+			 bytes);
 	unfit(l, line);
 }
 
@@ -146,7 +147,8 @@ static int page_block(struct memory_load *l, uint64_t flags, uint64_t address, s
 	if (!range_inside(address, WIRE_PAGE_SIZE, (*ret)->incoming))
 		return error_set(err, -EBADMSG,
 				 "offset 0x%" PRIx64 ": memory: a page at 0x%" PRIx64
-				 " of block \"%s\", which has 0x%" PRIx64 " bytes", offset, address, (*ret)->name, (*ret)->incoming);
+				 " of block \"%s\", which has 0x%" PRIx64 " bytes", offset, address,
+				 (*ret)->name, (*ret)->incoming);
 	return 1;
 }
 
