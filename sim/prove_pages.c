@@ -92,8 +92,10 @@ static int range_of_two(struct prove_log *log, const struct prove_claim *from, c
 static int range_of_one(struct prove_log *log, const struct prove_claim *c, uint64_t since, struct vfmig_error *err)
 {
 	if (!since && c->not_logged)
-		return error_set(err, -EINVAL, "log: which %llu of %s's %llu steps were logged is not known; say --since, "
-					       "the first, or name the source too", (ull)c->logged, c->name, (ull)c->step);
+		return error_set(err, -EINVAL,
+				 "log: which %llu of %s's %llu steps were logged is not known; say --since, the first, "
+				 "or name the source too",
+				 (ull)c->logged, c->name, (ull)c->step);
 	log->first = since ? since : 1;
 	log->last = log->first - 1 + c->logged;
 	return 0;

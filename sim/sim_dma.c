@@ -124,14 +124,12 @@ static bool write_memory(struct sim_device *d, uint64_t iova, const void *data, 
 
 	if (!m)
 		return false;
-	if (m->address) {
+	bool written = true;
+	if (m->address)
 		memcpy(m->address + (iova - m->iova), data, length);
-		sim_dirty_mark(&d->dirty, iova, length);
-		return true;
-	}
-	/* A message that fails may have been carried out; and a report may come before one that does not. */
-	sim_dirty_mark(&d->dirty, iova, length);
-	bool written = send_message(d, iova, data, length);
+	else
+		written = send_message(d, iova, data, length);
+	/* Not before: a report meanwhile would have told too early. And a message that failed may have arrived. */
 	sim_dirty_mark(&d->dirty, iova, length);
 	return written;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "by_hand.h"
+#include "sim/prove_pages.h"
 
 #define PAGE SIM_SCATTER_PAGE
 #define BASE 0x100000u
@@ -16,6 +17,7 @@
 struct writer {
 	struct access *a;
 	uint8_t *memory;
+	int fd; /* its */
 	uint64_t bits; /* of the last report */
 };
 
@@ -30,19 +32,17 @@ static uint8_t *memory_new(int *ret_fd)
 
 static void writer_open(struct writer *w, const char *options)
 {
-	int fd;
-
 	w->a = open_sim(options);
 	w->bits = 0;
-	w->memory = memory_new(&fd);
-	assert_int_equal(access_dma_map(w->a, BASE, BYTES, fd, 0, VFMIG_DMA_READ | VFMIG_DMA_WRITE, NULL), 0);
-	close(fd);
+	w->memory = memory_new(&w->fd);
+	assert_int_equal(access_dma_map(w->a, BASE, BYTES, w->fd, 0, VFMIG_DMA_READ | VFMIG_DMA_WRITE, NULL), 0);
 }
 
 static void writer_close(struct writer *w)
 {
 	access_close(w->a);
 	munmap(w->memory, BYTES);
+	close(w->fd);
 }
 
 static void steps(struct writer *w, uint64_t n)
@@ -330,7 +330,9 @@ static void test_control(void **state)
 	assert_int_equal(sim_access_open("scatter,log=0x100800/64", &w.a, NULL), -EINVAL);
 }
 
-/* Moves the state, v1 or v2; *record: what the END record says of CONTROL is set to this, unless 0. */
+typedef int move_fn(struct access *from, struct access *to, uint64_t control);
+
+/* Moves the state, v1 or v2. control: what its END says of CONTROL becomes this, unless 0. */
 static int move_v1(struct access *from, struct access *to, uint64_t control)
 {
 	static uint8_t section[1 << 20];
@@ -370,7 +372,7 @@ static int move_v2(struct access *from, struct access *to, uint64_t control)
 	return access_mig_state_set(to, VFMIG_STATE_RUNNING, NULL);
 }
 
-static void check_move(const char *interface, int (*move)(struct access *, struct access *, uint64_t))
+static void check_move(const char *interface, move_fn *move)
 {
 	struct writer from, to;
 	char options[128];
@@ -401,6 +403,76 @@ static void test_way_of_working_moves(void **state)
 	(void)state;
 	check_move("v1", move_v1);
 	check_move("v2", move_v2);
+}
+
+static void copy_told(struct writer *from, struct writer *to, enum access_log log)
+{
+	assert_int_equal(report(from, log), 0);
+	for (unsigned int i = 0; i < SLOTS; i++)
+		if (from->bits >> i & 1)
+			memcpy(to->memory + i * PAGE, from->memory + i * PAGE, PAGE);
+}
+
+/* Memory is moved as a migration moves it, the state with it; then both go on without memory. */
+static void move_all(struct writer *from, struct writer *to, enum access_log log, move_fn *move)
+{
+	assert_int_equal(start(from, log), 0);
+	steps(from, 40);
+	memcpy(to->memory, from->memory, BYTES);
+	steps(from, 20);
+	copy_told(from, to, log);
+	steps(from, 10);
+	copy_told(from, to, log);
+	assert_int_equal(move(from->a, to->a, 0), 0);
+	steps(to, 5);
+	assert_int_equal(access_dma_unmap(to->a, BASE, BYTES, NULL), 0);
+	steps(to, 5);
+}
+
+static void check_proof(const char *interface, enum access_log log, move_fn *move, bool lose)
+{
+	struct prove_claim claims[2];
+	struct prove_log proof = { 0 };
+	struct vfmig_error err = { 0 };
+	struct writer from, to;
+	char options[160], path[32];
+
+	snprintf(options, sizeof(options), OPTIONS ",interface=%s%s", interface,
+		 lose ? ",fault=lose-page@dirty-report#2" : "");
+	writer_open(&from, options);
+	snprintf(options, sizeof(options), "size=64K,rate=0,interface=%s", interface);
+	writer_open(&to, options);
+	move_all(&from, &to, log, move);
+	assert_int_equal(prove_read(from.a, &claims[0], &err), 0);
+	assert_int_equal(prove_read(to.a, &claims[1], &err), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", to.fd);
+	assert_int_equal(prove_log_read(path, &claims[1], &proof, &err), 0);
+	int r = prove_run(claims, 2, &proof, 0, NULL, NULL, &err);
+	if (r != (lose ? -EBADMSG : 0))
+		fail_msg("%d %s", r, err.message);
+	assert_int_equal(proof.first, 1);
+	assert_int_equal(proof.last, 75);
+	assert_int_equal(proof.pages->wrong, lose);
+	if (lose) { /* the first page that the second report should have told, as the first one had it */
+		unsigned int page = (unsigned int)__builtin_ctzll(expected(61, 70, NULL));
+		assert_int_equal(expected(71, 75, NULL) >> page & 1, 0);
+		assert_int_equal(proof.pages->first_wrong.page, page);
+		assert_in_range(proof.pages->first_wrong.expected, 61, 70);
+		assert_in_range(proof.pages->first_wrong.found, 0, 60);
+	}
+	prove_log_clear(&proof);
+	writer_close(&from);
+	writer_close(&to);
+}
+
+/* All of it together: only a proof of memory finds what a log has not told. */
+static void test_proof_of_a_move(void **state)
+{
+	(void)state;
+	for (int lose = 0; lose < 2; lose++) {
+		check_proof("v1", ACCESS_LOG_MAPPINGS, move_v1, lose);
+		check_proof("v2", ACCESS_LOG_DEVICE, move_v2, lose);
+	}
 }
 
 /* With the engine at work: whatever is in memory after the last report was told by one after it was written. */
@@ -434,7 +506,7 @@ int main(void)
 		cmocka_unit_test(test_logs),	       cmocka_unit_test(test_no_log),
 		cmocka_unit_test(test_last_report_of_a_mapping), cmocka_unit_test(test_mappings_forget),
 		cmocka_unit_test(test_messages),       cmocka_unit_test(test_control),
-		cmocka_unit_test(test_way_of_working_moves), cmocka_unit_test(test_nothing_lost_at_work),
+		cmocka_unit_test(test_proof_of_a_move), cmocka_unit_test(test_way_of_working_moves), cmocka_unit_test(test_nothing_lost_at_work),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
