@@ -158,6 +158,9 @@ static void test_cdev_reasons(void **state)
 	refused(m, "cdev", "devices/vfio0 is in use", "one opener");
 	fails_with(VFIO_DEVICE_BIND_IOMMUFD, EPERM);
 	refused(m, "cdev", "iommufd refuses vfio0", "binding it");
+	refused(m, "cdev", "--access group", "allow_unsafe_interrupts=1 of the module iommufd");
+	made_device(m, "pci", "0000:01:00.1", "snd_hda_intel", 4, NULL);
+	refused(m, "cdev", "group 4 is not viable", "0000:01:00.1 (snd_hda_intel)");
 	fails_with(IOMMU_IOAS_ALLOC, ENOMEM);
 	refused(m, "cdev", "iommufd refuses vfio0", "address space");
 	fails_with(VFIO_DEVICE_ATTACH_IOMMUFD_PT, EINVAL);
