@@ -295,6 +295,82 @@ static void test_messages(void **state)
 	free(f.memory);
 }
 
+/* A message that stands until it is let go, and somebody who looks at the registers meanwhile. */
+struct standing {
+	struct access *a;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool begun, go;
+	bool looked; /* atomic */
+	struct prove_claim claim;
+};
+
+static int standing_write(void *opaque, uint64_t iova, const void *data, size_t length)
+{
+	struct standing *s = opaque;
+
+	(void)iova;
+	(void)data;
+	(void)length;
+	pthread_mutex_lock(&s->lock);
+	s->begun = true;
+	pthread_cond_broadcast(&s->changed);
+	while (!s->go)
+		pthread_cond_wait(&s->changed, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+static void *one_step(void *opaque)
+{
+	sim_device_steps(sim_access_device(((struct standing *)opaque)->a), 1);
+	return NULL;
+}
+
+static void *look(void *opaque)
+{
+	struct standing *s = opaque;
+
+	prove_read(s->a, &s->claim, NULL);
+	__atomic_store_n(&s->looked, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* The latch waits for it: a step is counted and logged at one moment. */
+static void test_latch_during_a_message(void **state)
+{
+	struct standing s = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+	pthread_t stepper, looker;
+	bool waits = false;
+	struct writer w;
+
+	(void)state;
+	writer_open(&w, OPTIONS ",dma=message");
+	s.a = w.a;
+	sim_access_serve(w.a, standing_write, &s);
+	assert_int_equal(pthread_create(&stepper, NULL, one_step, &s), 0);
+	pthread_mutex_lock(&s.lock);
+	while (!s.begun)
+		pthread_cond_wait(&s.changed, &s.lock);
+	pthread_mutex_unlock(&s.lock);
+	assert_int_equal(pthread_create(&looker, NULL, look, &s), 0);
+	while (!waits && !__atomic_load_n(&s.looked, __ATOMIC_ACQUIRE)) {
+		sim_device_lock(sim_access_device(w.a));
+		waits = sim_access_device(w.a)->quiescing > 0;
+		sim_device_unlock(sim_access_device(w.a));
+		sched_yield();
+	}
+	pthread_mutex_lock(&s.lock);
+	s.go = true;
+	pthread_cond_broadcast(&s.changed);
+	pthread_mutex_unlock(&s.lock);
+	pthread_join(stepper, NULL);
+	pthread_join(looker, NULL);
+	assert_int_equal(s.claim.step, 1);
+	assert_int_equal(s.claim.logged, 1);
+	writer_close(&w);
+}
+
 static uint64_t bar(struct access *a, uint64_t offset)
 {
 	uint64_t v = 0;
@@ -502,11 +578,18 @@ static void test_nothing_lost_at_work(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_pages),    cmocka_unit_test(test_slots_are_spread),
-		cmocka_unit_test(test_logs),	       cmocka_unit_test(test_no_log),
-		cmocka_unit_test(test_last_report_of_a_mapping), cmocka_unit_test(test_mappings_forget),
-		cmocka_unit_test(test_messages),       cmocka_unit_test(test_control),
-		cmocka_unit_test(test_proof_of_a_move), cmocka_unit_test(test_way_of_working_moves), cmocka_unit_test(test_nothing_lost_at_work),
+		cmocka_unit_test(test_whole_pages),
+		cmocka_unit_test(test_slots_are_spread),
+		cmocka_unit_test(test_logs),
+		cmocka_unit_test(test_no_log),
+		cmocka_unit_test(test_last_report_of_a_mapping),
+		cmocka_unit_test(test_mappings_forget),
+		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_latch_during_a_message),
+		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_proof_of_a_move),
+		cmocka_unit_test(test_way_of_working_moves),
+		cmocka_unit_test(test_nothing_lost_at_work),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
