@@ -69,7 +69,8 @@ struct start {
 	struct vfio_user_logging_range ranges[VFIO_USER_MAX_RANGES + 1];
 };
 
-static uint32_t start(struct client *c, uint64_t page_size, uint32_t n, uint64_t iova0, uint64_t length0, uint64_t iova1)
+static uint32_t start(struct client *c, uint64_t page_size, uint32_t n, uint64_t iova0, uint64_t length0,
+		      uint64_t iova1)
 {
 	struct start s = { .head = { page_size, n, 0 } };
 
@@ -144,7 +145,8 @@ struct get {
 	struct vfio_user_dirty_range range;
 };
 
-static uint32_t get(struct client *c, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t bytes, uint32_t argsz)
+static uint32_t get(struct client *c, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t bytes,
+		    uint32_t argsz)
 {
 	const struct get g = { { argsz, VFIO_USER_DIRTY_GET }, { iova, length, { page_size, bytes } } };
 	return ask(c, VFIO_USER_DIRTY_PAGES, &g, sizeof(g));
@@ -166,7 +168,17 @@ static void test_dirty_pages(void **state)
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_START | VFIO_USER_DIRTY_STOP, 8), EINVAL);
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_GET, 8), EINVAL);
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_START, 7), EINVAL);
+	static const uint64_t maps[][2] = { { 0x1800, 0x800 }, { 0x3000, PAGE }, { 0x1000, 0x800 } };
+	for (size_t i = 0; i < 3; i++) { /* in no order, and two share a page */
+		const struct vfio_user_dma_map map = { sizeof(map), 3, 0, maps[i][0], maps[i][1] };
+		assert_int_equal(ask(c, VFIO_USER_DMA_MAP, &map, sizeof(map)), 0);
+	}
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_START, 8), 0);
+	assert_int_equal(d->logs[ACCESS_LOG_MAPPINGS].num_ranges, 2);
+	for (uint64_t i = 0; i < 2; i++) {
+		assert_int_equal(d->logs[ACCESS_LOG_MAPPINGS].ranges[i].iova, (i ? 3 : 1) * PAGE);
+		assert_int_equal(d->logs[ACCESS_LOG_MAPPINGS].ranges[i].length, PAGE);
+	}
 	assert_int_equal(turn(c, VFIO_USER_DIRTY_START, 8), EINVAL);
 	assert_int_equal(get(c, DMA_IOVA, DMA_SIZE, PAGE, 24, 72), EINVAL);
 	assert_int_equal(get(c, DMA_IOVA, DMA_SIZE, PAGE, 40, 80), EINVAL);

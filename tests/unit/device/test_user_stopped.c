@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_user_stopped.c: servers with the reference server's habits: what they refuse when stopped, and how they receive. */
+/* test_user_stopped.c: servers with the reference server's habits: refusing when stopped, one recv() for a message. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
