@@ -306,6 +306,20 @@ struct dirty_stats dirty_stats(const struct dirty *d)
 	return d->stats;
 }
 
+bool dirty_device_log(const struct dirty *d, const struct vfmig_device *device, enum access_log *ret_log,
+		      uint64_t *ret_page_size)
+{
+	for (size_t i = 0; i < d->num_sources; i++) {
+		const struct dirty_source *s = d->sources[i];
+		if (s->device != device || s->kind != SOURCE_LOG || !s->started)
+			continue;
+		*ret_log = s->log;
+		*ret_page_size = s->page_size;
+		return true;
+	}
+	return false;
+}
+
 /* ----------------------------------------------------------------- sources */
 
 static int add_source(struct dirty *d, const struct dirty_source *source, struct dirty_source **ret,
