@@ -13,7 +13,6 @@
 #include "output.h"
 #include "transfer.h"
 
-#define INTERVAL_MS_MIN 100u /* a save does not look at pages again before that */
 #define PARTS_MAX 4096
 #define HEAD_LINES 20 /* on a terminal, then what the columns are is said again */
 
@@ -28,14 +27,21 @@ struct dirty_arguments {
 };
 
 enum {
-	OPT_MEMORY = 256, OPT_INTERVAL, OPT_WATCH, OPT_COUNT, OPT_RANGES, OPT_BANDWIDTH, OPT_LIMIT, OPT_JSON, OPT_TIMEOUT
+	OPT_MEMORY = 256,
+	OPT_INTERVAL,
+	OPT_WATCH,
+	OPT_COUNT,
+	OPT_RANGES,
+	OPT_BANDWIDTH,
+	OPT_LIMIT,
+	OPT_JSON,
+	OPT_TIMEOUT,
 };
 
 static const struct argp_option options[] = {
 	{ "memory", OPT_MEMORY, "NAME=PATH[,size=SIZE][,iova=IOVA]", 0,
-	  "Memory that the device reaches, as for save; one that was handed over (fd:) reaches what its opener has "
-	  "mapped at IOVA", 0 },
-	{ "interval", OPT_INTERVAL, "MS", 0, "How long to count before printing (1000; 100 at least)", 0 },
+	  "Memory that the device reaches, as for save; if it was handed over (fd:), what its opener has mapped", 0 },
+	{ "interval", OPT_INTERVAL, "MS", 0, "How long to count before printing (1000)", 0 },
 	{ "watch", OPT_WATCH, NULL, 0, "Print a line for each interval until a signal comes", 0 },
 	{ "count", OPT_COUNT, "N", 0, "With --watch: N intervals", 0 },
 	{ "ranges", OPT_RANGES, "N", 0, "Count in N equal ranges of each memory block (16)", 0 },
@@ -56,15 +62,6 @@ static uint64_t parse_number(struct argp_state *state, const char *option, const
 	if (errno || *end || *text < '0' || *text > '9' || !value || value > max)
 		argp_error(state, "%s: '%s' is not a number from 1 to %llu", option, text, (unsigned long long)max);
 	return value;
-}
-
-static uint64_t parse_interval(struct argp_state *state, const char *text)
-{
-	uint32_t ms = transfer_parse_ms(state, "--interval", text);
-	if (ms < INTERVAL_MS_MIN)
-		argp_error(state, "--interval: %u ms; at least %u, a save does not look more often", ms,
-			   INTERVAL_MS_MIN);
-	return ms * NS_PER_MS;
 }
 
 static void check_arguments(struct argp_state *state, const struct dirty_arguments *a)
@@ -89,7 +86,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--memory: %s", err.message);
 		return 0;
 	case OPT_INTERVAL:
-		a->interval_ns = parse_interval(state, arg);
+		a->interval_ns = transfer_parse_ms(state, "--interval", arg) * NS_PER_MS;
 		return 0;
 	case OPT_WATCH:
 		a->watch = true;
@@ -204,8 +201,9 @@ static int dirty(struct dirty_arguments *a, struct vfmig_error *err)
 	struct vfmig_memory *memory = NULL;
 	struct vfmig_device *device = NULL;
 	if (device_uri_owns(a->uri))
-		fprintf(stderr, "vfmig dirty: %s: nobody else has the device, and opening resets most: there may be nothing "
-			"that makes it write; have its owner hand over its fd (fd:N, fd-from:unix:PATH)\n", a->uri);
+		fprintf(stderr,
+			"vfmig dirty: %s: nobody else has the device, and opening resets most: this may see a fresh one; "
+			"to see one at work, have its owner hand over its fd (fd:N, fd-from:unix:PATH)\n", a->uri);
 	int r = memory_open(&a->memory, &memory, err);
 	if (r == 0)
 		r = open_device(a->uri, &a->options, &device, err);
@@ -224,8 +222,8 @@ int cmd_dirty(int argc, char **argv)
 		.options = options,
 		.parser = parse_option,
 		.args_doc = "URI",
-		.doc = "Tells how fast and where a device writes memory, by the log that a save would use. Never changes the "
-		       "device's state.",
+		.doc = "Tells how fast and where a device writes memory, by the log that a save would use. Never "
+		       "changes the device's state.",
 	};
 	struct dirty_arguments args = {
 		.options = { .size = sizeof(args.options), .timeout_ms = OPEN_TIMEOUT_MS },

@@ -87,14 +87,17 @@ void dirty_print_json(FILE *file, const struct dirty_rate *rate, const struct di
 
 /* --------------------------------------------------------------------- text */
 
-/* "12.0 ms", or "12.0 ms to 1.20 s". */
-static const char *span(const struct dirty_forecast *f, char buffer[2 * OUTPUT_NUMBER_MAX + 4])
+/* "at most 1.20 s", "12.0 ms to 1.20 s", or one time. */
+static const char *span(const struct dirty_forecast *f, char buffer[2 * OUTPUT_NUMBER_MAX + 16])
 {
 	char least[OUTPUT_NUMBER_MAX], most[OUTPUT_NUMBER_MAX];
+	output_ns(f->most_ns, most);
 	if (f->least_pages == f->most_pages)
-		return output_ns(f->most_ns, buffer);
-	snprintf(buffer, 2 * OUTPUT_NUMBER_MAX + 4, "%s to %s", output_ns(f->least_ns, least),
-		 output_ns(f->most_ns, most));
+		snprintf(buffer, 2 * OUTPUT_NUMBER_MAX + 16, "%s", most);
+	else if (!f->least_pages)
+		snprintf(buffer, 2 * OUTPUT_NUMBER_MAX + 16, "at most %s", most);
+	else
+		snprintf(buffer, 2 * OUTPUT_NUMBER_MAX + 16, "%s to %s", output_ns(f->least_ns, least), most);
 	return buffer;
 }
 
@@ -108,17 +111,18 @@ static void print_parts(FILE *file, const struct dirty_rate *rate)
 	for (size_t i = 0; i < rate->num_parts; i++) {
 		const struct dirty_part *p = &rate->parts[i];
 		const struct memory_block *b = &rate->memory->blocks[p->block];
-		if (p->ever)
-			fprintf(file, "  %-12s %#14" PRIx64 " %#14" PRIx64 " %#14" PRIx64 " %10" PRIu64 " %10s/s %5" PRIu64
-				" pages\n", b->name, p->first * DIRTY_PAGE, p->pages * DIRTY_PAGE,
-				b->iova + p->first * DIRTY_PAGE, dirty_rate_per_s(rate, p->written),
-				output_bytes(bytes_per_s(rate, p->written), speed), p->ever);
+		if (!p->ever)
+			continue;
+		fprintf(file, "  %-12s %#14" PRIx64 " %#14" PRIx64 " %#14" PRIx64, b->name, p->first * DIRTY_PAGE,
+			p->pages * DIRTY_PAGE, b->iova + p->first * DIRTY_PAGE);
+		fprintf(file, " %10" PRIu64 " %10s/s %5" PRIu64 " pages\n", dirty_rate_per_s(rate, p->written),
+			output_bytes(bytes_per_s(rate, p->written), speed), p->ever);
 	}
 }
 
 static void print_forecast(FILE *file, const struct dirty_rate *rate, const struct dirty_print *p)
 {
-	char a[OUTPUT_NUMBER_MAX], b[OUTPUT_NUMBER_MAX], times[2 * OUTPUT_NUMBER_MAX + 4];
+	char a[OUTPUT_NUMBER_MAX], b[OUTPUT_NUMBER_MAX], times[2 * OUTPUT_NUMBER_MAX + 16];
 	if (rate->written)
 		fprintf(file, "  needed       %s/s for pre-copy to converge with a downtime of at most %s for memory\n",
 			output_bytes(dirty_rate_needed(rate, p->limit_ns), a), output_ns(p->limit_ns, b));
@@ -127,7 +131,8 @@ static void print_forecast(FILE *file, const struct dirty_rate *rate, const stru
 	struct dirty_forecast f = dirty_rate_forecast(rate, p->bandwidth_bytes_per_s);
 	const char *within = within_limit(&f, p->limit_ns);
 	fprintf(file, "  at %s/s pre-copy %s: the pages written again take %.0f %% of it\n",
-		output_bytes(f.bandwidth_bytes_per_s, a), f.converges ? "converges" : "does not converge", f.load * 100);
+		output_bytes(f.bandwidth_bytes_per_s, a), f.converges ? "converges" : "does not converge",
+		f.load * 100);
 	fprintf(file, "               the first pass over all memory takes up to %s\n", output_ns(f.first_pass_ns, a));
 	fprintf(file, "               downtime for memory %s, %s the limit of %s\n", span(&f, times),
 		*within == 'y' ? "within" : *within == 'n' ? "above" : "perhaps above", output_ns(p->limit_ns, b));
@@ -171,15 +176,15 @@ static const struct dirty_part *hottest(const struct dirty_rate *rate)
 
 void dirty_print_line(FILE *file, const struct dirty_rate *rate, const struct dirty_print *p)
 {
-	char a[OUTPUT_NUMBER_MAX], b[OUTPUT_NUMBER_MAX], c[OUTPUT_NUMBER_MAX], times[2 * OUTPUT_NUMBER_MAX + 4];
+	char a[OUTPUT_NUMBER_MAX], b[OUTPUT_NUMBER_MAX], c[OUTPUT_NUMBER_MAX], times[2 * OUTPUT_NUMBER_MAX + 16];
 	char where[WIRE_ID_MAX + 64] = "-";
 	const struct dirty_part *hot = hottest(rate);
 	if (hot)
-		snprintf(where, sizeof(where), "%s %#" PRIx64 "+%#" PRIx64 " (%.0f %%)", rate->memory->blocks[hot->block].name,
-			 hot->first * DIRTY_PAGE, hot->pages * DIRTY_PAGE,
+		snprintf(where, sizeof(where), "%s %#" PRIx64 "+%#" PRIx64 " (%.0f %%)",
+			 rate->memory->blocks[hot->block].name, hot->first * DIRTY_PAGE, hot->pages * DIRTY_PAGE,
 			 (double)hot->written * 100 / (double)rate->written);
-	fprintf(file, "%9s %9" PRIu64 " %9" PRIu64 " %10s/s %12s  %-34s  ", output_ns(rate->elapsed_ns, a), rate->written,
-		dirty_rate_per_s(rate, rate->written), output_bytes(bytes_per_s(rate, rate->written), b),
+	fprintf(file, "%9s %9" PRIu64 " %9" PRIu64 " %10s/s %12s  %-34s  ", output_ns(rate->elapsed_ns, a),
+		rate->written, dirty_rate_per_s(rate, rate->written), output_bytes(bytes_per_s(rate, rate->written), b),
 		output_bytes(rate->working_set * DIRTY_PAGE, c), where);
 	if (p->bandwidth_bytes_per_s) {
 		struct dirty_forecast f = dirty_rate_forecast(rate, p->bandwidth_bytes_per_s);

@@ -10,7 +10,6 @@
 #include "base/clock.h"
 
 #define WIRE_BYTES (WIRE_PAGE_SIZE + 8.0) /* of a page in the stream */
-#define ROUND_NS (100 * NS_PER_MS)	  /* a save does not look at pages again before that */
 
 /* The reason why there is no log is told as a warning: a save can do without. */
 static void keep_warning(void *opaque, enum vfmig_log_level level, const char *line)
@@ -131,11 +130,10 @@ static uint64_t send_ns(uint64_t pages, uint64_t bytes_per_s)
 }
 
 /*
- * A round writes as many pages as are written while the round before is sent. Below the bandwidth rounds shrink until
- * one takes no longer than the interval. What is written while that is sent is at most what was written in the interval,
- * if it is the same pages all the time, and at least a share of it as long as the shortest round, if none is written twice.
- * From the bandwidth on a round takes an interval or more, so it leaves at least as much, and at most all that is
- * ever written.
+ * A round leaves what is written while it is sent. Below the bandwidth that is less and less, until a round takes no
+ * longer than the interval and so leaves at most the interval's pages: as many if it is the same ones all the time,
+ * next to none if each is written once. From the bandwidth on a round takes an interval or more, so it leaves at least
+ * as many, and at most all that are ever written.
  */
 struct dirty_forecast dirty_rate_forecast(const struct dirty_rate *rate, uint64_t bandwidth_bytes_per_s)
 {
@@ -145,11 +143,9 @@ struct dirty_forecast dirty_rate_forecast(const struct dirty_rate *rate, uint64_
 		.load = load,
 		.converges = load < 1,
 		.first_pass_ns = send_ns(rate->memory_pages, bandwidth_bytes_per_s),
-		.least_pages = rate->written,
+		.least_pages = load < 1 ? 0 : rate->written,
 		.most_pages = load < 1 ? rate->written : rate->working_set,
 	};
-	if (f.converges && rate->interval_ns > ROUND_NS)
-		f.least_pages = (uint64_t)((double)rate->written * (double)ROUND_NS / (double)rate->interval_ns);
 	f.least_ns = send_ns(f.least_pages, bandwidth_bytes_per_s);
 	f.most_ns = send_ns(f.most_pages, bandwidth_bytes_per_s);
 	return f;

@@ -21,7 +21,8 @@ def dirty(scratch, uri, *more):
 
 @test
 def a_rate_that_the_device_can_have(scratch):
-    lines = dirty(scratch, "sim:start,rate=%d,log=0/4096,scatter" % RATE, "--interval", "200", "--watch", "--count", "4")
+    lines = dirty(scratch, "sim:start,rate=%d,log=0/4096,scatter" % RATE, "--interval", "200", "--watch",
+                  "--count", "4")
     equal(len(lines), 4)
     for n, line in enumerate(lines, 1):
         assert line["elapsed_ns"] >= n * 200e6, line
@@ -105,7 +106,7 @@ def check_forecast(line):
     needed = max(per_s, pages * WIRE * 1e9 / line["downtime_limit_ns"])
     assert abs(line["needed_bytes_per_s"] - needed) <= 1, line
     equal(f["most_pages"], pages if f["converges"] else line["working_set_pages"])
-    equal(f["least_pages"], int(pages * 1e8 / line["interval_ns"]) if f["converges"] else pages)
+    equal(f["least_pages"], 0 if f["converges"] else pages)
     for which in ["least", "most"]:
         ns = f[which + "_pages"] * WIRE * 1e9 / f["bandwidth_bytes_per_s"]
         assert abs(f[which + "_downtime_ns"] - ns) <= 1, line
@@ -181,7 +182,7 @@ def over_vfio_user_v2(scratch):
 def wrong_usage(scratch):
     for args, what in [(["sim:"], "which memory?"), ([*memory(scratch)], "which device?"),
                        (["sim:", *memory(scratch), "--count", "2"], "--watch"),
-                       (["sim:", *memory(scratch), "--interval", "99"], "at least 100"),
+                       (["sim:", *memory(scratch), "--interval", "0"], "milliseconds"),
                        (["sim:", *memory(scratch), "--ranges", "0"], "--ranges"),
                        (["sim:", *memory(scratch), "--bandwidth", "0"], "--bandwidth"),
                        (["sim:", "--memory", "ram"], "NAME=PATH")]:
