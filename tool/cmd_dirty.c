@@ -202,8 +202,9 @@ static int dirty(struct dirty_arguments *a, struct vfmig_error *err)
 	struct vfmig_device *device = NULL;
 	if (device_uri_owns(a->uri))
 		fprintf(stderr,
-			"vfmig dirty: %s: nobody else has the device, and opening resets most: this may see a fresh one; "
-			"to see one at work, have its owner hand over its fd (fd:N, fd-from:unix:PATH)\n", a->uri);
+			"vfmig dirty: %s: nobody else has the device, and opening resets most: this may see a fresh "
+			"one; to see one at work, have its owner hand over its fd (fd:N, fd-from:unix:PATH)\n",
+			a->uri);
 	int r = memory_open(&a->memory, &memory, err);
 	if (r == 0)
 		r = open_device(a->uri, &a->options, &device, err);

@@ -19,6 +19,24 @@ def dirty(scratch, uri, *more):
     return run_ok("dirty", uri, *memory(scratch), "--json", *more).json_lines()
 
 
+def watch(scratch, uri, enough, *more, more_memory=""):
+    """Every line up to the first that is enough, and the exit after a signal then."""
+    process = start("dirty", uri, *memory(scratch, more_memory), "--json", "--watch", "--interval", "100", *more)
+    lines = []
+    for text in process.stdout:
+        lines.append(json.loads(text))
+        if enough(lines[-1]):
+            break
+    process.send_signal(signal.SIGINT)
+    result = finish(process)
+    equal((result.code, result.err), (0, ""))
+    return lines
+
+
+def has_all_slots(line):
+    return line["working_set_pages"] == SLOTS
+
+
 @test
 def a_rate_that_the_device_can_have(scratch):
     lines = dirty(scratch, "sim:start,rate=%d,log=0/4096,scatter" % RATE, "--interval", "200", "--watch",
@@ -26,12 +44,11 @@ def a_rate_that_the_device_can_have(scratch):
     equal(len(lines), 4)
     for n, line in enumerate(lines, 1):
         assert line["elapsed_ns"] >= n * 200e6, line
-        assert 0 < line["pages"], line
         equal(line["pages_per_s"], round(line["pages"] * 1e9 / line["interval_ns"]))
         assert abs(line["bytes_per_s"] - line["pages_per_s"] * PAGE) <= PAGE, line
     # The engine makes up for 100 ms in which it did not run.
     elapsed = lines[-1]["elapsed_ns"] / 1e9
-    assert sum(line["pages"] for line in lines) <= RATE * (elapsed + 0.15), lines
+    assert 0 < sum(line["pages"] for line in lines) <= RATE * (elapsed + 0.15), lines
     assert lines[-1]["working_set_pages"] <= sum(line["pages"] for line in lines), lines
 
 
@@ -47,10 +64,10 @@ def an_engine_that_is_off_writes_nothing(scratch):
 def where_the_device_writes(scratch):
     """In one range of a block, and none in a block that it has nothing to do with."""
     other = ["--memory", "other=%s/other,size=1M,iova=256M" % scratch]
-    line, = dirty(scratch, "sim:" + AT_WORK, *other, "--interval", "300")
+    line = watch(scratch, "sim:" + AT_WORK, has_all_slots, *other)[-1]
     part, = line["ranges"]
     equal((part["block"], part["offset"], part["length"], part["iova"]), ("ram", HERE, 1 << 20, HERE))
-    equal((part["pages"], part["working_set_pages"]), (line["pages"], line["working_set_pages"]))
+    equal((part["pages"], part["working_set_pages"]), (line["pages"], SLOTS))
     equal(line["memory_pages"], (17 << 20) / PAGE)
 
 
@@ -58,19 +75,17 @@ def where_the_device_writes(scratch):
 def ranges_by_iova_and_number(scratch):
     """The block lies elsewhere, and is cut into halves, between which the slots lie."""
     uri = "sim:start,rate=%d,log=%d/%d,scatter" % (RATE, (1 << 30) + (8 << 20) - 32 * PAGE, SLOTS)
-    result = run_ok("dirty", uri, *memory(scratch, ",iova=1G"), "--json", "--ranges", "2", "--interval", "500")
-    line, = result.json_lines()
+    line = watch(scratch, uri, has_all_slots, "--ranges", "2", more_memory=",iova=1G")[-1]
     equal([(p["offset"], p["iova"]) for p in line["ranges"]], [(0, 1 << 30), (8 << 20, (1 << 30) + (8 << 20))])
     equal(sum(p["pages"] for p in line["ranges"]), line["pages"])
-    assert all(0 < p["working_set_pages"] <= 32 for p in line["ranges"]), line
+    equal([p["working_set_pages"] for p in line["ranges"]], [SLOTS / 2, SLOTS / 2])
 
 
 @test
 def which_log_tells(scratch):
     for interface, log in [("v1", "mappings"), ("v2", "device")]:
-        line, = dirty(scratch, "sim:%s,interface=%s" % (AT_WORK, interface), "--interval", "100")
+        line = watch(scratch, "sim:%s,interface=%s" % (AT_WORK, interface), lambda line: line["pages"])[-1]
         equal((line["log"], line["log_page_bytes"]), (log, PAGE))
-        assert line["pages"] > 0, line
 
 
 @test
@@ -82,20 +97,13 @@ def no_log_is_an_error(scratch):
 
 
 @test
-def the_working_set_and_a_signal(scratch):
+def the_working_set(scratch):
     """It grows to all the slots and no further; pages count once however often they are written."""
-    process = start("dirty", "sim:" + AT_WORK, *memory(scratch), "--json", "--watch", "--interval", "100")
     before = 0
-    for text in process.stdout:
-        line = json.loads(text)
+    for line in watch(scratch, "sim:" + AT_WORK, has_all_slots):
         assert before <= line["working_set_pages"] <= SLOTS, line
         assert line["pages"] <= SLOTS, line
         before = line["working_set_pages"]
-        if before == SLOTS:
-            break
-    process.send_signal(signal.SIGINT)
-    result = finish(process)
-    equal((result.code, result.err), (0, ""))
 
 
 def check_forecast(line):
@@ -118,11 +126,11 @@ def check_forecast(line):
 
 @test
 def what_a_bandwidth_makes_of_it(scratch):
-    """64 pages, all of them written in half a second: 257 KiB of stream."""
-    for bandwidth, limit, expected in [("1G", "300", (True, "yes")), ("1M", "100", (True, "perhaps")),
+    """64 pages, most of them written in a tenth of a second, are 257 KiB of stream."""
+    for bandwidth, limit, expected in [("1G", "300", (True, "yes")), ("8M", "10", (True, "perhaps")),
                                        ("100K", "300", (False, "no")), ("100K", "60000", (False, "yes"))]:
-        line, = dirty(scratch, "sim:" + AT_WORK, "--interval", "500", "--bandwidth", bandwidth,
-                      "--downtime-limit", limit)
+        line = watch(scratch, "sim:" + AT_WORK, lambda line: line["pages"] > SLOTS / 2, "--bandwidth", bandwidth,
+                     "--downtime-limit", limit)[-1]
         equal(check_forecast(line), expected)
         first_pass = (16 << 20) / PAGE * WIRE * 1e9 / line["forecast"]["bandwidth_bytes_per_s"]
         assert abs(line["forecast"]["first_pass_ns"] - first_pass) <= 1, line
@@ -130,16 +138,15 @@ def what_a_bandwidth_makes_of_it(scratch):
 
 @test
 def text(scratch):
-    out = run_ok("dirty", "sim:" + AT_WORK, *memory(scratch), "--interval", "100", "--bandwidth", "1G").out
+    out = run_ok("dirty", "sim:" + AT_WORK, *memory(scratch), "--interval", "500", "--bandwidth", "1G").out
     for part in ["by what its memory is mapped through", "working set", "pre-copy converges", "0x300000"]:
         contains(out, part)
     lines = run_ok("dirty", "sim:" + AT_WORK, *memory(scratch), "--interval", "100", "--watch", "--count", "3",
                    "--bandwidth", "1K").out.splitlines()
     equal(len(lines), 4)
     contains(lines[0], "most of it in")
-    for line in lines[1:]:
-        contains(line, "ram 0x300000+0x100000 (100 %)")
-        contains(line, "does not converge")
+    for line in lines[1:]:  # the engine may have had no turn
+        assert " 0 B/s " in line or "ram 0x300000+0x100000 (100 %)" in line and "does not converge" in line, lines
 
 
 @test
