@@ -23,7 +23,7 @@ struct memory_load {
 	uint64_t list_left;	/* bytes of memory that are still to be listed */
 	size_t unfit;		/* blocks of the list that cannot be loaded */
 	char first_unfit[384];
-	struct memory_block *block; /* of the page before, in this section; NULL: none */
+	struct memory_block *block; /* of the page before, in whatever section; NULL: none */
 };
 
 static int broken(uint64_t offset, struct vfmig_error *err, const char *what, uint64_t value)
@@ -227,6 +227,7 @@ static int load_setup(void *opaque, struct vfmig_error *err)
 	(void)err;
 	l->in_list = l->has_list = false;
 	l->unfit = 0;
+	l->block = NULL;
 	l->memory->pages = l->memory->zero_pages = 0;
 	for (size_t i = 0; i < l->memory->count; i++)
 		l->memory->blocks[i].incoming = 0;
@@ -241,8 +242,6 @@ static int load_state(void *opaque, const struct vfmig_section *section, const u
 	int r;
 	if (section->version_id != WIRE_RAM_VERSION)
 		return broken(section->body_offset, err, "only version 4 is known, this is", section->version_id);
-	if (section->offset == section->body_offset)
-		l->block = NULL;
 	do {
 		struct cursor ahead = c;
 		r = packet(l, &ahead, section->offset + (length - c.length), err);
