@@ -87,7 +87,8 @@ int sim_dirty_start(struct sim_dirty *dirty, const struct access_range *ranges, 
 	if (!dirty->ranges)
 		return error_errno(err, -ENOMEM, "DMA log");
 	for (size_t i = 0; i < count && r == 0; i++)
-		r = range_add(dirty, (struct sim_dirty_range){ ranges[i].iova, ranges[i].length, NULL }, page_size, err);
+		r = range_add(dirty, (struct sim_dirty_range){ ranges[i].iova, ranges[i].length, NULL }, page_size,
+			      err);
 	if (r < 0)
 		sim_dirty_stop(dirty);
 	return r;

@@ -178,9 +178,11 @@ int sim_dma_dirty_start(struct sim_device *d, enum access_log log, const struct 
 	return r < 0 ? r : sim_dirty_start(&d->dirty, ranges, count, page_size, err);
 }
 
-static int report_check(struct sim_device *d, enum access_log log, uint64_t iova, uint64_t length,
+/* 0: such a report may be taken. One that fails by a fault is lost, as the interface allows. May drop the lock. */
+static int report_begin(struct sim_device *d, enum access_log log, uint64_t iova, uint64_t length,
 			uint64_t page_size, struct vfmig_error *err)
 {
+	const struct fault *f;
 	int r = check_log(d, log, err);
 
 	if (r == 0)
@@ -188,16 +190,28 @@ static int report_check(struct sim_device *d, enum access_log log, uint64_t iova
 	if (r == 0 && log == ACCESS_LOG_MAPPINGS && !find_inside(d, iova, length))
 		r = error_set(err, -EINVAL, "0x%llx bytes at 0x%llx are not inside one mapping",
 			      (unsigned long long)length, (unsigned long long)iova);
+	if (r < 0)
+		return r;
+	r = sim_device_fault(d, FAULT_DIRTY_REPORT, &f, err);
+	if (r < 0)
+		sim_dirty_take(&d->dirty, iova, length, page_size, NULL, false);
+	d->lose_page |= f && f->kind == FAULT_LOSE_PAGE;
 	return r;
+}
+
+static void report_take(struct sim_device *d, uint64_t iova, uint64_t length, uint64_t page_size, void *bitmap)
+{
+	if (sim_dirty_take(&d->dirty, iova, length, page_size, bitmap, d->lose_page))
+		d->lose_page = false;
 }
 
 int sim_dma_dirty_report(struct sim_device *d, enum access_log log, uint64_t iova, uint64_t length,
 			 uint64_t page_size, void *bitmap, struct vfmig_error *err)
 {
-	int r = report_check(d, log, iova, length, page_size, err);
+	int r = report_begin(d, log, iova, length, page_size, err);
 
 	if (r == 0)
-		sim_dirty_take(&d->dirty, iova, length, page_size, bitmap, false);
+		report_take(d, iova, length, page_size, bitmap);
 	return r;
 }
 
@@ -213,10 +227,14 @@ int sim_dma_dirty_stop(struct sim_device *d, enum access_log log, struct vfmig_e
 int sim_dma_unmap_dirty(struct sim_device *d, enum access_log log, uint64_t iova, uint64_t length,
 			uint64_t page_size, void *bitmap, struct vfmig_error *err)
 {
+	int r = find_mapping(d, iova, length) ? 0 : sim_dma_unmap(d, iova, length, err);
+
+	if (r == 0)
+		r = report_begin(d, log, iova, length, page_size, err);
+	if (r < 0)
+		return r;
 	/* No message is on its way from here on, and the lock stays held: nothing is written between the two. */
 	sim_engine_quiesce(d);
-	if (!find_mapping(d, iova, length))
-		return sim_dma_unmap(d, iova, length, err);
-	int r = sim_dma_dirty_report(d, log, iova, length, page_size, bitmap, err);
-	return r < 0 ? r : sim_dma_unmap(d, iova, length, err);
+	report_take(d, iova, length, page_size, bitmap);
+	return sim_dma_unmap(d, iova, length, err);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* dirty_sources.c: a device as a source of dirty pages: which log it has, what is asked of it, what it maps meanwhile. */
+/* dirty_sources.c: a device as a source of dirty pages: its log, and what it maps meanwhile. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,8 +204,8 @@ static int watch_mapped(void *opaque, uint64_t iova, uint64_t length, struct vfm
 		return 0;
 	if (!is_covered(s, iova, length)) {
 		tell(s, VFMIG_LOG_WARNING,
-		     "0x%llx bytes at IOVA 0x%llx were mapped after its log began, which does not cover them: the memory "
-		     "there is sent while it is stopped", (ull)length, (ull)iova);
+		     "0x%llx bytes at IOVA 0x%llx were mapped after its log began, which does not cover them: the "
+		     "memory there is sent while it is stopped", (ull)length, (ull)iova);
 		dirty_set_unlogged(s->owner, iova, length);
 		return 0;
 	}

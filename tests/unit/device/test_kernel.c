@@ -197,7 +197,7 @@ static void test_opens(void **state)
 {
 	static const unsigned long group[] = { VFIO_GET_API_VERSION,	 VFIO_CHECK_EXTENSION, VFIO_GROUP_GET_STATUS,
 					       VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU, VFIO_GROUP_GET_DEVICE_FD };
-	static const unsigned long cdev[] = { VFIO_DEVICE_BIND_IOMMUFD, IOMMU_IOAS_ALLOC,
+	static const unsigned long cdev[] = { VFIO_DEVICE_BIND_IOMMUFD, IOMMU_IOAS_ALLOC, IOMMU_HWPT_ALLOC,
 					      VFIO_DEVICE_ATTACH_IOMMUFD_PT };
 	const struct made_machine *m = *state;
 	struct access *a = must_open(m, "group");
@@ -208,9 +208,14 @@ static void test_opens(void **state)
 	access_close(a);
 	fake.num_calls = 0;
 	a = must_open(m, NULL);
-	assert_int_equal(fake.num_calls, 3);
+	assert_int_equal(fake.num_calls, 4);
 	assert_memory_equal(fake.calls, cdev, sizeof(cdev));
+	assert_int_equal(fake.attached_to, 78); /* a page table that logs writes */
+	assert_int_equal(fake.hwpt_flags, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
 	access_close(a);
+	fake.no_hwpt = true;
+	access_close(must_open(m, NULL));
+	assert_int_equal(fake.attached_to, 77); /* the address space */
 }
 
 static void test_dma(void **state)
