@@ -214,11 +214,11 @@ static int packet(struct memory_load *l, struct cursor *c, uint64_t offset, stru
 	case WIRE_RAM_PAGE:
 		return page(l, flags, address, c, offset, err);
 	case WIRE_RAM_XBZRLE:
-		return refuse(offset, "a page as the difference to its last one", "capability xbzrle", err);
+		return refuse(offset, "a page as the difference to its last one", "the capability xbzrle", err);
 	case WIRE_RAM_COMPRESS:
-		return refuse(offset, "a compressed page", "capability compress", err);
+		return refuse(offset, "a compressed page", "the capability compress", err);
 	case WIRE_RAM_MULTIFD_FLUSH:
-		return refuse(offset, "memory that comes by further connections", "capability multifd", err);
+		return refuse(offset, "memory that comes by further connections", "the capability multifd", err);
 	case WIRE_RAM_HOOK:
 		return refuse(offset, "memory that comes by RDMA", "the transport rdma:", err);
 	default:

@@ -53,16 +53,32 @@ def at_work(scratch, version, ram):
     return source
 
 
+def migrate_again(source, uri):
+    """What has failed may not be cleared away yet."""
+    while True:
+        try:
+            return source.do("migrate", uri=uri)
+        except AssertionError as why:
+            if str(why) != "duplicate yank instance":
+                raise
+
+
+def hurry(source, on):
+    """Whether a migration is in a hurry to end, or goes on slowly as long as memory is written."""
+    source.do("migrate-set-parameters", **{"downtime-limit": 300 if on else 1,
+                                        "max-bandwidth": 1 << 30 if on else 32 << 20})
+
+
 def migrate_after_rounds(source, uri):
-    """Slowly, and in no hurry to end, until memory has been looked at so many times; gives QEMU's figures."""
-    source.do("migrate-set-parameters", **{"downtime-limit": 1, "max-bandwidth": 32 << 20})
-    source.do("migrate", uri=uri)
+    """Until memory has been looked at so many times; gives QEMU's figures."""
+    hurry(source, False)
+    migrate_again(source, uri)
     rounds = 0
     while rounds <= ROUNDS:
         answer = source.do("query-migrate")
         assert answer.get("status") not in ("completed", "failed"), answer
         rounds = answer.get("ram", {}).get("dirty-sync-count", 0)
-    source.do("migrate-set-parameters", **{"downtime-limit": 300, "max-bandwidth": 1 << 30})
+    hurry(source, True)
     return source.migrated()["ram"]
 
 
@@ -170,6 +186,90 @@ def qemu_10_0_saves_its_memory_to_a_file_and_vfmig_loads(scratch):
 @test
 def qemu_7_2_saves_its_memory_to_a_file_and_vfmig_loads(scratch):
     moves_by_file(scratch, V7)
+
+
+def capability(source, name, on):
+    source.do("migrate-set-capabilities", capabilities=[{"capability": name, "state": on}])
+
+
+def goes_on(source):
+    """A QEMU whose migration has failed runs, and so does its device."""
+    tap.equal(source.do("query-status")["status"], "running")
+    step = source.read(qemu.STEP)
+    while source.read(qemu.STEP) < step + 10:
+        pass
+
+
+def refused(scratch, source, uri, message, *load_options):
+    """A live migration that vfmig does not take, and from which the source goes on; gives vfmig's lines."""
+    load = tap.start("load", uri, "-i", "unix:%s/link" % scratch, "--json", "--no-start", *load_options)
+    migrate_again(source, tap.read_event(load, event="listening")["link"])
+    result = tap.finish(load)
+    tap.equal(result.code, 1)
+    lines = result.json_lines()
+    tap.contains(lines[-1]["error"], message)
+    source.migrated("failed")
+    goes_on(source)
+    print("# " + lines[-1]["error"])
+    return lines
+
+
+def refused_file(scratch, source, uri, name, *load_options):
+    """One that goes only to a file: a copy of the guest, which is left stopped by it and goes on."""
+    hurry(source, True)
+    capability(source, name, True)
+    source.migration("migrate", uri="file:%s/stream" % scratch)
+    capability(source, name, False)
+    source.do("cont")
+    tap.contains(tap.run_fails("load", uri, "-i", "file:%s/stream" % scratch, *load_options).err,
+                 "the capability %s cannot be loaded: switch it off at the source" % name)
+    goes_on(source)
+
+
+def refused_blocks(scratch, source, uri, shm):
+    """All that does not fit is said, and nothing is loaded."""
+    lines = refused(scratch, source, uri, '(and 3 more)', "--memory=other=%s/other,size=4K" % shm,
+                    *memory_options(shm + "/small", RAM_BYTES // 2, ROMS[2:]))
+    tap.equal([line["message"] for line in lines if "memory: block" in line.get("message", "")], [
+        'memory: block "ram0" has 0x4000000 bytes in the stream and 0x2000000 here',
+        'memory: block "pc.rom" (0x20000 bytes) has no memory here: give it some, or skip it',
+        'memory: block "pc.bios" (0x10000 bytes) has no memory here: give it some, or skip it',
+        'memory: block "other" is not in the stream'])
+    untouched(shm + "/small", RAM_BYTES // 2)
+    untouched(shm + "/other", 4096)
+
+
+def refusals(scratch, version, *names):
+    """What QEMU was refused does not keep it from moving in the end, all of it."""
+    version.need()
+    with folder() as shm, tap.device(scratch, "b", *words(version)) as b:
+        source = at_work(scratch, version, shm + "/source")
+        refused_blocks(scratch, source, b, shm)
+        for name in names:
+            capability(source, name, True)
+            hurry(source, name != "xbzrle")  # which is of pages that were sent before
+            for more in [[], ["--multifd=2"]] if name == "multifd" else [[]]:
+                refused(scratch, source, b, "capability " + name, *memory_options(shm + "/destination"), *more)
+            capability(source, name, False)
+        if version is V10:
+            refused_file(scratch, source, b, "mapped-ram", *memory_options(shm + "/destination"))
+        load = tap.start("load", b, "-i", "unix:%s/link" % scratch, "--json", "--no-start",
+                         *memory_options(shm + "/destination"))
+        ram = migrate_after_rounds(source, tap.read_event(load, event="listening")["link"])
+        result = tap.finish(load)
+        assert result.code == 0, result.err
+        check_moved(source, b, shm, sent(ram), loaded(result))
+        source.quit()
+
+
+@test
+def qemu_10_0_is_refused_and_goes_on(scratch):
+    refusals(scratch, V10, "x-ignore-shared", "multifd", "xbzrle")
+
+
+@test
+def qemu_7_2_is_refused_and_goes_on(scratch):
+    refusals(scratch, V7, "x-ignore-shared", "multifd", "postcopy-ram", "compress")
 
 
 tap.main()
