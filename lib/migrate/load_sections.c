@@ -207,10 +207,6 @@ static int take_command(struct vfmig_load *l, const struct reader_record *record
 		if (l->channels)
 			channels_let_state_in(l->channels);
 		return 0;
-	case WIRE_COMMAND_POSTCOPY_ADVISE:
-		return error_set(err, -EOPNOTSUPP,
-				 "offset 0x%llx: the source wants postcopy, which devices cannot do: switch its "
-				 "capability postcopy-ram off", (unsigned long long)record->offset);
 	default:
 		return error_set(err, -EBADMSG, "offset 0x%llx: command %u is not known; expected one of %u, %u, %u",
 				 (unsigned long long)record->offset, record->command, WIRE_COMMAND_OPEN_RETURN_PATH,

@@ -23,7 +23,7 @@ struct memory_load {
 	uint64_t list_left;	/* bytes of memory that are still to be listed */
 	size_t unfit;		/* blocks of the list that cannot be loaded */
 	char first_unfit[384];
-	struct memory_block *block; /* of the page before, in this section; NULL: none */
+	struct memory_block *block; /* of the page before, in whatever section; NULL: none */
 };
 
 static int broken(uint64_t offset, struct vfmig_error *err, const char *what, uint64_t value)
@@ -214,11 +214,11 @@ static int packet(struct memory_load *l, struct cursor *c, uint64_t offset, stru
 	case WIRE_RAM_PAGE:
 		return page(l, flags, address, c, offset, err);
 	case WIRE_RAM_XBZRLE:
-		return refuse(offset, "a page as the difference to its last one", "capability xbzrle", err);
+		return refuse(offset, "a page as the difference to its last one", "the capability xbzrle", err);
 	case WIRE_RAM_COMPRESS:
-		return refuse(offset, "a compressed page", "capability compress", err);
+		return refuse(offset, "a compressed page", "the capability compress", err);
 	case WIRE_RAM_MULTIFD_FLUSH:
-		return refuse(offset, "memory that comes by further connections", "capability multifd", err);
+		return refuse(offset, "memory that comes by further connections", "the capability multifd", err);
 	case WIRE_RAM_HOOK:
 		return refuse(offset, "memory that comes by RDMA", "the transport rdma:", err);
 	default:
@@ -232,6 +232,7 @@ static int load_setup(void *opaque, struct vfmig_error *err)
 	(void)err;
 	l->in_list = l->has_list = false;
 	l->unfit = 0;
+	l->block = NULL;
 	l->memory->pages = l->memory->zero_pages = 0;
 	for (size_t i = 0; i < l->memory->count; i++)
 		l->memory->blocks[i].incoming = 0;
@@ -246,8 +247,6 @@ static int load_state(void *opaque, const struct vfmig_section *section, const u
 	int r;
 	if (section->version_id != WIRE_RAM_VERSION)
 		return broken(section->body_offset, err, "only version 4 is known, this is", section->version_id);
-	if (section->offset == section->body_offset)
-		l->block = NULL;
 	do {
 		struct cursor ahead = c;
 		r = packet(l, &ahead, section->offset + (length - c.length), err);
