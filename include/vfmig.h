@@ -292,6 +292,69 @@ void vfmig_put_bytes(struct vfmig_writer *w, const void *data, size_t length);
  * put: `data` must stay as it is until the handler is called again. */
 void vfmig_put_ref(struct vfmig_writer *w, const void *data, size_t length);
 
+/* ------------------------------------------------------------ guest memory */
+
+/*
+ * Memory that devices write by DMA, as a participant: QEMU's section "ram",
+ * version 4. It consists of blocks (QEMU's RAMBlocks: "pc.ram"), each with a name of at
+ * most 255 bytes and a length, a multiple of 4096; both sides must have the
+ * same ones. Pages that change are sent again in rounds, the last of which comes once
+ * every participant is stopped.
+ *
+ * Who writes is followed by the logs there are: the device's own
+ * (VFIO_DEVICE_FEATURE_DMA_LOGGING), that of its type1 container, its iommufd's
+ * page table or its vfio-user server, and what the caller brings. Memory of a
+ * device that has none is sent as a whole while it is stopped; the log says so.
+ * Writers that are not added here (vCPUs, say) are the caller's to bring.
+ */
+struct vfmig_memory;
+
+int vfmig_memory_new(struct vfmig_memory **ret_memory, struct vfmig_error *err);
+/* After the save or load that it was added to, before the devices are closed. */
+void vfmig_memory_free(struct vfmig_memory *memory);
+
+/*
+ * What follows is for before the migration's first step, but for the two that tell of writes.
+ * A block: `length` bytes at `address` (borrowed), or of `fd` from `offset` on (borrows: works on
+ * a mapping of its own; memfd, hugetlbfs, a file in /dev/shm). -EEXIST: the name is used.
+ */
+int vfmig_memory_add(struct vfmig_memory *memory, const char *name, void *address, uint64_t length,
+		     struct vfmig_error *err);
+int vfmig_memory_add_fd(struct vfmig_memory *memory, const char *name, int fd, uint64_t offset, uint64_t length,
+			struct vfmig_error *err);
+/* Load: a block of that name may come, is not wanted (a ROM), and passed over. */
+int vfmig_memory_skip(struct vfmig_memory *memory, const char *name, struct vfmig_error *err);
+/* Devices reach [offset, offset + length) of the block at [iova, iova + length). Whole pages of 4096. */
+int vfmig_memory_set_iova(struct vfmig_memory *memory, const char *name, uint64_t offset, uint64_t length,
+			  uint64_t iova, struct vfmig_error *err);
+/* Maps what blocks of an fd have an IOVA, all of each, for the device to read and write. */
+int vfmig_memory_map(struct vfmig_memory *memory, struct vfmig_device *device, struct vfmig_error *err);
+/*
+ * Save: what the device (borrowed) writes is followed. What vfmig_device_dma_map has
+ * mapped for it counts, or, if that is nothing, all that has an IOVA. It may be
+ * mapped and unmapped while a save goes on.
+ */
+int vfmig_memory_add_device(struct vfmig_memory *memory, struct vfmig_device *device, struct vfmig_error *err);
+
+/* Another writer: what KVM's dirty log, userfaultfd or an emulated device knows. */
+struct vfmig_dirty_ops {
+	size_t size;
+	int (*start)(void *opaque, struct vfmig_error *err); /* log from now on; may be NULL */
+	/* Tells by the two functions below what was written since the last call. Called before each round and once
+	 * everything is stopped. What is told must have been forgotten before: a write after that is told again. */
+	int (*sync)(void *opaque, struct vfmig_memory *memory, struct vfmig_error *err);
+	void (*stop)(void *opaque); /* may be NULL */
+};
+int vfmig_memory_add_dirty_ops(struct vfmig_memory *memory, const struct vfmig_dirty_ops *ops, void *opaque,
+			       struct vfmig_error *err);
+/* From sync, or between two steps: [offset, offset + length) of the block was written. */
+int vfmig_memory_set_dirty(struct vfmig_memory *memory, const char *name, uint64_t offset, uint64_t length,
+			   struct vfmig_error *err);
+/* The same by a bitmap of 64-bit words: bit n is the page of page_size bytes (a power of two from 4096) at
+ * offset + n * page_size. offset and length are multiples of 4096. */
+int vfmig_memory_merge_dirty(struct vfmig_memory *memory, const char *name, uint64_t offset, uint64_t length,
+			     uint64_t page_size, const uint64_t *bitmap, struct vfmig_error *err);
+
 /* ------------------------------------------------------- save and load */
 
 /* The most further connections that a migration can have. */
@@ -324,6 +387,10 @@ struct vfmig_status {
 	bool source_may_run;
 	bool digest_verified; /* load: the stream carried digests and they are right */
 	char session[33];     /* between two vfmigs: of the handover; else empty */
+	/* Guest memory, in pages of 4096 bytes: sent or loaded, zero pages apart; how often it was asked which
+	 * ones were written, and what the last time added, in how long. */
+	uint64_t memory_pages, memory_zero_pages;
+	uint64_t dirty_syncs, dirty_pages, dirty_interval_ns;
 };
 
 enum vfmig_log_level { VFMIG_LOG_WARNING, VFMIG_LOG_INFO, VFMIG_LOG_DEBUG };
@@ -387,6 +454,9 @@ int vfmig_save_add_device(struct vfmig_save *save, struct vfmig_device *device, 
 int vfmig_save_add_participant(struct vfmig_save *save, const struct vfmig_participant_ops *ops, void *opaque,
 			       const char *id, uint32_t instance_id, uint32_t version_id, struct vfmig_error *err);
 
+/* Memory (borrowed) as the section "ram". Once; before the devices, as QEMU has it. */
+int vfmig_save_add_memory(struct vfmig_save *save, struct vfmig_memory *memory, struct vfmig_error *err);
+
 enum vfmig_step { VFMIG_STEP_AGAIN = 0, VFMIG_STEP_WAIT = 1, VFMIG_STEP_DONE = 2 };
 
 /*
@@ -443,6 +513,12 @@ int vfmig_load_add_device(struct vfmig_load *load, struct vfmig_device *device, 
 			  struct vfmig_error *err);
 int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_participant_ops *ops, void *opaque,
 			       const char *id, uint32_t instance_id, struct vfmig_error *err);
+/*
+ * Memory (borrowed) that the stream's section "ram" is loaded into. A block that the stream has and the memory has
+ * not, or not with that length, or the other way round, is refused before a page is loaded, and all of them are
+ * logged. A load that fails later leaves what it has loaded. Without any memory the section is passed over.
+ */
+int vfmig_load_add_memory(struct vfmig_load *load, struct vfmig_memory *memory, struct vfmig_error *err);
 /*
  * As for save. After a failure no device runs with anything of the load. One that
  * was prepared for a vfmig that is not met again stays loaded and stopped

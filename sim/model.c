@@ -62,6 +62,7 @@ static void locks_init(struct sim_device *d)
 static void registers_reset(struct sim_device *d)
 {
 	d->registers = (struct sim_registers){
+		.control = d->options.scatter ? SIM_CONTROL_SCATTER : 0,
 		.rate = d->options.rate,
 		.log_iova = d->options.log_iova,
 		.log_entries = d->options.log_entries,
@@ -81,7 +82,7 @@ int sim_device_new(const struct sim_options *options, struct sim_device **ret, s
 	d->options = *options;
 	d->region.fd = -1;
 	registers_reset(d);
-	d->registers.go = options->start;
+	d->registers.control |= options->start ? SIM_CONTROL_ON : 0;
 	int r = config_init(d, err);
 	if (r == 0 && sim_work_init(&d->work, options->size, options->seed) < 0)
 		r = error_errno(err, -ENOMEM, "state of %llu bytes", (unsigned long long)options->size);
@@ -118,7 +119,8 @@ void sim_device_reset(struct sim_device *d)
 	registers_reset(d);
 	sim_config_reset(&d->config);
 	sim_region_reset(d);
-	sim_dirty_stop(&d->dirty);
+	if (d->options.interface != SIM_V1) /* else what logs is not the device */
+		sim_dirty_stop(&d->dirty);
 	sim_engine_kick(d);
 }
 
@@ -169,7 +171,7 @@ static uint64_t register_get(const struct sim_device *d, uint64_t offset)
 	case SIM_BAR_MAGIC:
 		return SIM_BAR_MAGIC_VALUE;
 	case SIM_BAR_CONTROL:
-		return d->registers.go;
+		return d->registers.control;
 	case SIM_BAR_RATE:
 		return d->registers.rate;
 	case SIM_BAR_SEED:
@@ -227,7 +229,7 @@ static int register_set(struct sim_device *d, uint64_t offset, uint64_t v, struc
 {
 	switch ((enum sim_register)offset) {
 	case SIM_BAR_CONTROL:
-		d->registers.go = v & 1;
+		d->registers.control = v & SIM_CONTROL_MASK;
 		sim_engine_kick(d);
 		return 0;
 	case SIM_BAR_RATE:
@@ -241,6 +243,7 @@ static int register_set(struct sim_device *d, uint64_t offset, uint64_t v, struc
 		d->registers.log_entries = min_u64(v, SIM_LOG_ENTRIES_MAX);
 		return 0;
 	case SIM_BAR_LATCH:
+		sim_engine_quiesce(d); /* a step whose message is on its way is done, and not logged yet */
 		for (unsigned int i = 0; i < SIM_BAR_REGISTERS; i++)
 			d->latched[i] = register_get(d, 8 * i);
 		return 0;

@@ -40,6 +40,12 @@ uint64_t sim_mix64(uint64_t x)
 	return x ^ (x >> 31);
 }
 
+void sim_words_fill(uint64_t start, uint64_t *words, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		words[i] = htole64(sim_mix64(start + i * WORD_STEP));
+}
+
 int sim_pages_init(struct sim_pages *p, uint64_t bytes, uint64_t seed)
 {
 	memset(p, 0, sizeof(*p));
@@ -97,11 +103,7 @@ static uint64_t *page_at(const struct sim_pages *p, uint64_t index)
 
 static void generate(const struct sim_pages *p, uint64_t index, uint64_t *words)
 {
-	uint64_t start = sim_mix64(p->seed ^ sim_mix64(index + 1));
-	size_t n = sim_pages_length(p, index) / sizeof(*words);
-
-	for (size_t i = 0; i < n; i++)
-		words[i] = htole64(sim_mix64(start + i * WORD_STEP));
+	sim_words_fill(sim_mix64(p->seed ^ sim_mix64(index + 1)), words, sim_pages_length(p, index) / sizeof(*words));
 }
 
 static uint64_t page_hash(const struct sim_pages *p, uint64_t index)

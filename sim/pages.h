@@ -51,6 +51,8 @@ bool sim_pages_is_dirty(const struct sim_pages *p, uint64_t index);
 /* Takes the next dirty page: its index, or p->count when there is none. */
 uint64_t sim_pages_take_dirty(struct sim_pages *p);
 
+/* n words, little-endian, that follow from start. */
+void sim_words_fill(uint64_t start, uint64_t *words, size_t n);
 /* A well mixed word for each word: what seeds, pages and step order are made of. */
 uint64_t sim_mix64(uint64_t x);
 

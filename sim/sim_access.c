@@ -259,6 +259,37 @@ static int op_dma_unmap(struct access *a, uint64_t iova, uint64_t length, struct
 	return !d ? -ENOTCONN : leave(d, sim_dma_unmap(d, iova, length, err));
 }
 
+static int op_dirty_start(struct access *a, enum access_log log, const struct access_range *ranges, size_t count,
+			  uint64_t *page_size, struct vfmig_error *err)
+{
+	struct sim_device *d = enter(a, err);
+
+	return !d ? -ENOTCONN : leave(d, sim_dma_dirty_start(d, log, ranges, count, *page_size, err));
+}
+
+static int op_dirty_report(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
+			   uint64_t *bitmap, struct vfmig_error *err)
+{
+	struct sim_device *d = enter(a, err);
+
+	return !d ? -ENOTCONN : leave(d, sim_dma_dirty_report(d, log, iova, length, page_size, bitmap, err));
+}
+
+static int op_dirty_stop(struct access *a, enum access_log log, struct vfmig_error *err)
+{
+	struct sim_device *d = enter(a, err);
+
+	return !d ? -ENOTCONN : leave(d, sim_dma_dirty_stop(d, log, err));
+}
+
+static int op_dma_unmap_dirty(struct access *a, enum access_log log, uint64_t iova, uint64_t length,
+			      uint64_t page_size, uint64_t *bitmap, struct vfmig_error *err)
+{
+	struct sim_device *d = enter(a, err);
+
+	return !d ? -ENOTCONN : leave(d, sim_dma_unmap_dirty(d, log, iova, length, page_size, bitmap, err));
+}
+
 static int op_reset(struct access *a, struct vfmig_error *err)
 {
 	struct sim_device *d = enter(a, err);
@@ -340,6 +371,10 @@ static const struct access_ops sim_ops = {
 	.region_unmap = op_region_unmap,
 	.dma_map = op_dma_map,
 	.dma_unmap = op_dma_unmap,
+	.dirty_start = op_dirty_start,
+	.dirty_report = op_dirty_report,
+	.dirty_stop = op_dirty_stop,
+	.dma_unmap_dirty = op_dma_unmap_dirty,
 	.reset = op_reset,
 	.mig_state_get = op_mig_state_get,
 	.mig_state_set = op_mig_state_set,

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* sim_dirty.c: the device's DMA log. What is refused, and how, is as in Linux' vfio_main.c. */
+/* sim_dirty.c: bits for pages. What is refused, and how, is as in Linux' vfio_main.c. */
 #include "sim/sim_dirty.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "base/bytes.h"
-#include "uapi/vfio_compat.h"
 
 #define WORD_BITS 64u
 #define BYTES_MAX (UINT64_C(1) << 46) /* of all ranges: 2 GiB of address space for bits, memory only where used */
@@ -62,50 +61,58 @@ static int range_add(struct sim_dirty *dirty, struct sim_dirty_range r, uint64_t
 			  -1, 0);
 	if (bits == MAP_FAILED)
 		return error_errno(err, -ENOMEM, "DMA log");
+	struct sim_dirty_range *ranges = reallocarray(dirty->ranges, dirty->count + 1, sizeof(*ranges));
+	if (!ranges) {
+		munmap(bits, bits_size(&r));
+		return error_errno(err, -ENOMEM, "DMA log");
+	}
 	r.bits = bits;
+	dirty->ranges = ranges;
 	dirty->ranges[dirty->count++] = r;
 	return 0;
 }
 
-static int control_check(const struct sim_dirty *dirty, const struct vfio_device_feature_dma_logging_control *c,
-			 struct vfmig_error *err)
+static int page_size_check(uint64_t page_size, struct vfmig_error *err)
 {
-	if (c->num_ranges == 0)
-		return error_set(err, -EINVAL, "no range to log");
-	if (c->num_ranges > SIM_DIRTY_RANGES_MAX)
-		return error_set(err, -E2BIG, "%u ranges, at most %u", c->num_ranges, SIM_DIRTY_RANGES_MAX);
-	if (c->page_size == 0 || c->page_size & (c->page_size - 1) || c->page_size < SIM_DIRTY_PAGE)
+	if (page_size < SIM_DIRTY_PAGE || page_size & (page_size - 1))
 		return error_set(err, -EINVAL, "page size 0x%llx, expected a power of two from %u",
-				 (unsigned long long)c->page_size, SIM_DIRTY_PAGE);
-	return dirty->ranges ? error_set(err, -EINVAL, "it is logging already") : 0;
+				 (unsigned long long)page_size, SIM_DIRTY_PAGE);
+	return 0;
 }
 
-int sim_dirty_start(struct sim_dirty *dirty, void *control, size_t length, struct vfmig_error *err)
+int sim_dirty_start(struct sim_dirty *dirty, const struct access_range *ranges, size_t count, uint64_t page_size,
+		    struct vfmig_error *err)
 {
-	struct vfio_device_feature_dma_logging_control c;
+	int r = page_size_check(page_size, err);
 
-	if (length < sizeof(c))
-		return error_set(err, -EINVAL, "%zu bytes, expected %zu", length, sizeof(c));
-	memcpy(&c, control, sizeof(c));
-	int r = control_check(dirty, &c, err);
 	if (r < 0)
 		return r;
-	const uint8_t *from = (const void *)(uintptr_t)c.ranges;
-	dirty->ranges = calloc(c.num_ranges, sizeof(*dirty->ranges));
-	if (!dirty->ranges)
-		return error_errno(err, -ENOMEM, "DMA log");
-	for (uint32_t i = 0; i < c.num_ranges && r == 0; i++) {
-		struct vfio_device_feature_dma_logging_range range;
-		memcpy(&range, from + i * sizeof(range), sizeof(range));
-		r = range_add(dirty, (struct sim_dirty_range){ range.iova, range.length, NULL }, c.page_size, err);
-	}
-	if (r < 0) {
+	if (dirty->on)
+		return error_set(err, -EINVAL, "it is logging already");
+	dirty->on = true;
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = range_add(dirty, (struct sim_dirty_range){ ranges[i].iova, ranges[i].length, NULL }, page_size,
+			      err);
+	if (r < 0)
 		sim_dirty_stop(dirty);
-		return r;
+	return r;
+}
+
+int sim_dirty_add(struct sim_dirty *dirty, uint64_t iova, uint64_t length, struct vfmig_error *err)
+{
+	return range_add(dirty, (struct sim_dirty_range){ iova, length, NULL }, SIM_DIRTY_PAGE, err);
+}
+
+void sim_dirty_remove(struct sim_dirty *dirty, uint64_t iova, uint64_t length)
+{
+	for (size_t i = 0; i < dirty->count; i++) {
+		struct sim_dirty_range *r = &dirty->ranges[i];
+		if (r->iova != iova || r->length != length)
+			continue;
+		munmap(r->bits, bits_size(r));
+		*r = dirty->ranges[--dirty->count];
+		return;
 	}
-	c.page_size = SIM_DIRTY_PAGE;
-	memcpy(control, &c, sizeof(c));
-	return 0;
 }
 
 void sim_dirty_stop(struct sim_dirty *dirty)
@@ -141,12 +148,16 @@ void sim_dirty_mark(struct sim_dirty *dirty, uint64_t iova, uint64_t length)
 				dirty->ranges[i].bits[first / WORD_BITS] |= UINT64_C(1) << (first % WORD_BITS);
 }
 
-/* Sets the bits of what was written in pages [page, end) of the range, and forgets it. */
-static void take_bits(struct sim_dirty_range *r, uint64_t page, uint64_t end,
-		      const struct vfio_device_feature_dma_logging_report *report)
-{
-	uint8_t *bitmap = (void *)(uintptr_t)report->bitmap;
+/* What a report asks for. */
+struct query {
+	uint64_t iova, page_size;
+	uint8_t *bitmap;
+	bool lose; /* the next one, for a fault */
+};
 
+/* Sets the bits of what was written in pages [page, end) of the range, and forgets it. */
+static void take_bits(struct sim_dirty_range *r, uint64_t page, uint64_t end, struct query *q)
+{
 	while (page < end) {
 		uint64_t *word = &r->bits[page / WORD_BITS], bit = UINT64_C(1) << (page % WORD_BITS);
 		if (!*word) {
@@ -156,30 +167,35 @@ static void take_bits(struct sim_dirty_range *r, uint64_t page, uint64_t end,
 		uint64_t iova = r->iova + page++ * SIM_DIRTY_PAGE;
 		if (!(*word & bit))
 			continue;
-		uint64_t at = (iova - min_u64(iova, report->iova)) / report->page_size;
+		uint64_t at = (iova - min_u64(iova, q->iova)) / q->page_size;
 		*word &= ~bit;
-		bitmap[at / 8] |= (uint8_t)(1u << (at % 8)); /* a bitmap of u64, little-endian as all we run on */
+		if (q->bitmap && !q->lose)
+			q->bitmap[at / 8] |= (uint8_t)(1u << (at % 8)); /* of u64, little-endian as all we run on */
+		q->lose = false;
 	}
 }
 
-int sim_dirty_report(struct sim_dirty *dirty, const void *data, size_t length, struct vfmig_error *err)
+int sim_dirty_check(const struct sim_dirty *dirty, uint64_t iova, uint64_t length, uint64_t page_size,
+		    struct vfmig_error *err)
 {
-	struct vfio_device_feature_dma_logging_report report;
+	int r = page_size_check(page_size, err);
+
+	if (r < 0)
+		return r;
+	if (iova > UINT64_MAX - length)
+		return error_set(err, -EOVERFLOW, "range of 0x%llx bytes at 0x%llx ends behind 2^64",
+				 (unsigned long long)length, (unsigned long long)iova);
+	return dirty->ranges ? 0 : error_set(err, -EINVAL, "it is not logging");
+}
+
+bool sim_dirty_take(struct sim_dirty *dirty, uint64_t iova, uint64_t length, uint64_t page_size, void *bitmap,
+		    bool lose)
+{
+	struct query q = { iova, page_size, bitmap, lose };
 	uint64_t first, end;
 
-	if (length < sizeof(report))
-		return error_set(err, -EINVAL, "%zu bytes, expected %zu", length, sizeof(report));
-	memcpy(&report, data, sizeof(report));
-	if (report.page_size < SIM_DIRTY_PAGE || report.page_size & (report.page_size - 1))
-		return error_set(err, -EINVAL, "page size 0x%llx, expected a power of two from %u",
-				 (unsigned long long)report.page_size, SIM_DIRTY_PAGE);
-	if (report.iova > UINT64_MAX - report.length)
-		return error_set(err, -EOVERFLOW, "range of 0x%llx bytes at 0x%llx ends behind 2^64",
-				 (unsigned long long)report.length, (unsigned long long)report.iova);
-	if (!dirty->ranges)
-		return error_set(err, -EINVAL, "it is not logging");
 	for (size_t i = 0; i < dirty->count; i++)
-		if (part_of(&dirty->ranges[i], report.iova, report.length, &first, &end))
-			take_bits(&dirty->ranges[i], first, end, &report);
-	return 0;
+		if (part_of(&dirty->ranges[i], iova, length, &first, &end))
+			take_bits(&dirty->ranges[i], first, end, &q);
+	return lose && !q.lose;
 }

@@ -26,6 +26,8 @@ enum option {
 	OPTION_ACCESS_WIDTH,
 	OPTION_DMA,
 	OPTION_LOG,
+	OPTION_SCATTER,
+	OPTION_DIRTY_LOG,
 	OPTION_START,
 	OPTION_RESERVED,
 	OPTION_DUMP,
@@ -50,6 +52,8 @@ const struct sim_option sim_option_table[] = {
 	[OPTION_ACCESS_WIDTH] = { "access-width", "8|4|2|1", "Refuse accesses of the data section that are wider" },
 	[OPTION_DMA] = { "dma", "map|message", "DMA through the client's mappings or by messages (default map)" },
 	[OPTION_LOG] = { "log", "IOVA/ENTRIES", "Where the engine's log is at first: a ring of 32-byte entries" },
+	[OPTION_SCATTER] = { "scatter", NULL, "Each step writes a whole page of 4K instead, in one of ENTRIES slots" },
+	[OPTION_DIRTY_LOG] = { "dirty-log", "yes|no", "Knows which pages its DMA has written (default yes)" },
 	[OPTION_START] = { "start", NULL, "The engine works from the beginning" },
 	[OPTION_RESERVED] = { "reserved", "NUMBER", "What the reserved bits of device_state hold (default 0)" },
 	[OPTION_DUMP] = { "dump", "FILE", "With opaque: write the bytes that were loaded at the end, and the "
@@ -150,6 +154,35 @@ static int parse_log(const char *text, struct sim_options *ret, struct vfmig_err
 	return parse_number(OPTION_LOG, end + 1, '\0', 1, SIM_LOG_ENTRIES_MAX, &ret->log_entries, NULL, err);
 }
 
+/* What a flag, or an option of yes and no, sets; NULL: it is another. */
+static bool *switch_of(enum option o, struct sim_options *s)
+{
+	switch (o) {
+	case OPTION_P2P:
+		return &s->p2p;
+	case OPTION_PRECOPY:
+		return &s->precopy;
+	case OPTION_DIRTY_LOG:
+		return &s->dirty_log;
+	case OPTION_SCATTER:
+		return &s->scatter;
+	case OPTION_OPAQUE:
+		return &s->opaque;
+	case OPTION_START:
+		return &s->start;
+	default:
+		return NULL;
+	}
+}
+
+static int parse_switch(enum option o, const char *value, bool *ret, struct vfmig_error *err)
+{
+	if (value)
+		return parse_yes(o, value, ret, err);
+	*ret = true;
+	return 0;
+}
+
 static int parse_one(enum option o, const char *value, struct sim_options *ret, struct vfmig_error *err)
 {
 	unsigned int choice = 0;
@@ -161,8 +194,6 @@ static int parse_one(enum option o, const char *value, struct sim_options *ret, 
 		r = parse_choice(o, value, &choice, err);
 		ret->interface = (enum sim_interface)choice;
 		return r;
-	case OPTION_P2P:
-		return parse_yes(o, value, &ret->p2p, err);
 	case OPTION_SIZE:
 		return parse_multiple(o, value, SIM_STATE_MIN, SIM_STATE_MAX, &ret->size, err);
 	case OPTION_SECTION:
@@ -175,8 +206,6 @@ static int parse_one(enum option o, const char *value, struct sim_options *ret, 
 		return parse_number(o, value, '\0', 0, SIM_RATE_MAX, &ret->rate, NULL, err);
 	case OPTION_SEED:
 		return parse_number(o, value, '\0', 0, UINT64_MAX, &ret->seed, NULL, err);
-	case OPTION_PRECOPY:
-		return parse_yes(o, value, &ret->precopy, err);
 	case OPTION_INITIAL:
 		return parse_number(o, value, '\0', 0, SIM_STATE_MAX, &ret->initial, NULL, err);
 	case OPTION_CONFIG:
@@ -203,12 +232,6 @@ static int parse_one(enum option o, const char *value, struct sim_options *ret, 
 		return parse_path(o, value, ret->dump, err);
 	case OPTION_FAULT:
 		return faults_add(&ret->faults, value, err);
-	case OPTION_OPAQUE:
-		ret->opaque = true;
-		return 0;
-	case OPTION_START:
-		ret->start = true;
-		return 0;
 	default:
 		return bad(o, value, err);
 	}
@@ -216,7 +239,7 @@ static int parse_one(enum option o, const char *value, struct sim_options *ret, 
 
 static int unknown(const char *name, struct vfmig_error *err)
 {
-	char valid[256] = "";
+	char valid[512] = "";
 
 	for (int o = 0; o < OPTIONS; o++) {
 		strncat(valid, " ", sizeof(valid) - strlen(valid) - 1);
@@ -239,7 +262,9 @@ static int parse_item(char *item, struct sim_options *ret, struct vfmig_error *e
 			return error_set(err, -EINVAL, "option %s takes no value", item);
 		if (option->argument && !value)
 			return error_set(err, -EINVAL, "option %s wants a value: %s", item, option->argument);
-		return parse_one((enum option)o, value, ret, err);
+		bool *is_switch = switch_of((enum option)o, ret);
+		return is_switch ? parse_switch((enum option)o, value, is_switch, err)
+				 : parse_one((enum option)o, value, ret, err);
 	}
 	return unknown(item, err);
 }
@@ -248,7 +273,7 @@ int sim_options_parse(const char *text, struct sim_options *ret, struct vfmig_er
 {
 	struct sim_options o = {
 		.size = 16u << 20, .section = 1u << 20, .rate = 1000, .seed = 1, .precopy = true, .p2p = true,
-		.config_size = 4096, .initial = SIM_RECORD_HEADER,
+		.dirty_log = true, .config_size = 4096, .initial = SIM_RECORD_HEADER,
 	};
 	char *copy = strdup(text), *rest = copy, *item;
 	int r = copy ? 0 : error_errno(err, -ENOMEM, "options");
@@ -261,6 +286,9 @@ int sim_options_parse(const char *text, struct sim_options *ret, struct vfmig_er
 		return r;
 	if (o.dump[0] && !o.opaque)
 		return error_set(err, -EINVAL, "option dump is for opaque devices only");
+	if (o.scatter && o.log_iova % SIM_SCATTER_PAGE)
+		return error_set(err, -EINVAL, "option log: a scattered log begins at a multiple of %u",
+				 SIM_SCATTER_PAGE);
 	*ret = o;
 	return 0;
 }

@@ -26,6 +26,8 @@ struct sim_options {
 	bool dma_message;
 	bool start;
 	uint64_t log_iova, log_entries;
+	bool scatter;
+	bool dirty_log;
 	uint32_t reserved; /* what device_state's reserved bits hold */
 	uint32_t config_size;
 	char config[PATH_MAX]; /* file with the config space; "": built in */

@@ -126,7 +126,7 @@ static int save_lay_out(struct sim_device *d, struct vfmig_error *err)
 
 static void load_start(struct sim_device *d)
 {
-	d->registers.go = 0;
+	d->registers.control &= ~(uint64_t)SIM_CONTROL_ON;
 	d->region.phase = SIM_PHASE_NONE;
 	if (d->options.opaque)
 		opaque_clear(&d->region.opaque);

@@ -57,7 +57,7 @@ static void end_put(struct sim_record *r, const struct sim_work *w, const struct
 	put_le64(p, w->pages.count);
 	put_le64(p + 8, w->step);
 	put_le64(p + 16, w->chain);
-	put_le64(p + 24, registers->go);
+	put_le64(p + 24, registers->control);
 	put_le64(p + 32, registers->rate);
 	put_le64(p + 40, registers->log_iova);
 	put_le64(p + 48, registers->log_entries);
@@ -69,7 +69,7 @@ static void end_put(struct sim_record *r, const struct sim_work *w, const struct
 static int end_get(const uint8_t *p, struct sim_work *w, struct sim_registers *registers, struct vfmig_error *err)
 {
 	struct sim_registers in = {
-		.go = get_le64(p + 24),
+		.control = get_le64(p + 24),
 		.rate = get_le64(p + 32),
 		.log_iova = get_le64(p + 40),
 		.log_entries = get_le64(p + 48),
@@ -83,7 +83,7 @@ static int end_get(const uint8_t *p, struct sim_work *w, struct sim_registers *r
 	if (w->pages.dirty_count)
 		return error_set(err, -EINVAL, "state ends with %llu of %llu pages missing",
 				 (unsigned long long)w->pages.dirty_count, (unsigned long long)w->pages.count);
-	if (in.go > 1 || in.rate > SIM_RATE_MAX || in.log_entries > SIM_LOG_ENTRIES_MAX)
+	if (in.control & ~(uint64_t)SIM_CONTROL_MASK || in.rate > SIM_RATE_MAX || in.log_entries > SIM_LOG_ENTRIES_MAX)
 		return error_set(err, -EINVAL, "state has registers with impossible values");
 	w->step = get_le64(p + 8);
 	w->chain = get_le64(p + 16);

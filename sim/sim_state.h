@@ -21,10 +21,13 @@
 #define SIM_RECORD_MAX (SIM_RECORD_HEADER + SIM_PAGE_SIZE)
 #define SIM_RATE_MAX UINT64_C(10000000)
 #define SIM_LOG_ENTRIES_MAX (UINT64_C(1) << 32)
+#define SIM_CONTROL_ON 1u      /* the engine works */
+#define SIM_CONTROL_SCATTER 2u /* the log is scattered; see work.h */
+#define SIM_CONTROL_MASK 3u
 
 /* What the engine has beside pages, step and chain; it moves with the device. */
 struct sim_registers {
-	uint64_t go; /* 0 or 1 */
+	uint64_t control; /* SIM_CONTROL_* */
 	uint64_t rate;
 	uint64_t log_iova;
 	uint64_t log_entries;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "uapi/vfio_compat.h"
 
 #define FEATURE_MASK 0xffffu
 #define FEATURE_GET (1u << 16)
@@ -22,6 +23,7 @@
 #define FEATURE_DMA_LOGGING_STOP 7u
 #define FEATURE_DMA_LOGGING_REPORT 8u
 #define FEATURE_MIG_DATA_SIZE 9u
+#define LOGGING_RANGES_MAX 256u
 #define MIGRATION_STOP_COPY 1u
 #define MIGRATION_P2P 2u
 #define MIGRATION_PRE_COPY 4u
@@ -284,28 +286,29 @@ static uint64_t stop_copy_bytes(const struct sim_device *d)
 }
 
 /* Which operations a feature has; 0: there is no such feature here. */
-static uint32_t feature_operations(uint32_t feature)
+static uint32_t feature_operations(const struct sim_device *d, uint32_t feature)
 {
 	switch (feature) {
 	case FEATURE_MIG_DEVICE_STATE:
 		return FEATURE_GET | FEATURE_SET;
 	case FEATURE_MIGRATION:
 	case FEATURE_MIG_DATA_SIZE:
-	case FEATURE_DMA_LOGGING_REPORT:
 		return FEATURE_GET;
+	case FEATURE_DMA_LOGGING_REPORT:
+		return d->options.dirty_log ? FEATURE_GET : 0;
 	case FEATURE_DMA_LOGGING_START:
 	case FEATURE_DMA_LOGGING_STOP:
-		return FEATURE_SET;
+		return d->options.dirty_log ? FEATURE_SET : 0;
 	default:
 		return 0;
 	}
 }
 
 /* 1: carry it out; 0: it was a probe, and the answer is yes. As in Linux' vfio_main.c. */
-static int feature_check(uint32_t flags, struct vfmig_error *err)
+static int feature_check(const struct sim_device *d, uint32_t flags, struct vfmig_error *err)
 {
 	uint32_t feature = flags & FEATURE_MASK, wanted = flags & (FEATURE_GET | FEATURE_SET);
-	uint32_t operations = feature_operations(feature);
+	uint32_t operations = feature_operations(d, feature);
 	bool probe = flags & FEATURE_PROBE;
 
 	if (flags & ~(FEATURE_MASK | FEATURE_GET | FEATURE_SET | FEATURE_PROBE))
@@ -325,6 +328,42 @@ static int number_get(uint64_t value, void *data, size_t length, struct vfmig_er
 	return 0;
 }
 
+/* The pointers in these payloads are of this process. */
+static int logging_start(struct sim_device *d, void *data, size_t length, struct vfmig_error *err)
+{
+	struct vfio_device_feature_dma_logging_control c;
+	struct access_range ranges[LOGGING_RANGES_MAX];
+
+	if (length < sizeof(c))
+		return error_set(err, -EINVAL, "%zu bytes, expected %zu", length, sizeof(c));
+	memcpy(&c, data, sizeof(c));
+	if (c.num_ranges > LOGGING_RANGES_MAX)
+		return error_set(err, -E2BIG, "%u ranges, at most %u", c.num_ranges, LOGGING_RANGES_MAX);
+	const uint8_t *from = (const void *)(uintptr_t)c.ranges;
+	for (uint32_t i = 0; i < c.num_ranges; i++) {
+		struct vfio_device_feature_dma_logging_range range;
+		memcpy(&range, from + i * sizeof(range), sizeof(range));
+		ranges[i] = (struct access_range){ range.iova, range.length };
+	}
+	int r = sim_dma_dirty_start(d, ACCESS_LOG_DEVICE, ranges, c.num_ranges, c.page_size, err);
+	if (r < 0)
+		return r;
+	c.page_size = SIM_DIRTY_PAGE;
+	memcpy(data, &c, sizeof(c));
+	return 0;
+}
+
+static int logging_report(struct sim_device *d, const void *data, size_t length, struct vfmig_error *err)
+{
+	struct vfio_device_feature_dma_logging_report report;
+
+	if (length < sizeof(report))
+		return error_set(err, -EINVAL, "%zu bytes, expected %zu", length, sizeof(report));
+	memcpy(&report, data, sizeof(report));
+	return sim_dma_dirty_report(d, ACCESS_LOG_DEVICE, report.iova, report.length, report.page_size,
+				    (void *)(uintptr_t)report.bitmap, err);
+}
+
 static int feature_do(struct sim_device *d, uint32_t feature, void *data, size_t length, struct vfmig_error *err)
 {
 	switch (feature) {
@@ -335,12 +374,11 @@ static int feature_do(struct sim_device *d, uint32_t feature, void *data, size_t
 	case FEATURE_MIG_DATA_SIZE:
 		return number_get(stop_copy_bytes(d), data, length, err);
 	case FEATURE_DMA_LOGGING_START:
-		return sim_dirty_start(&d->dirty, data, length, err);
+		return logging_start(d, data, length, err);
 	case FEATURE_DMA_LOGGING_STOP:
-		sim_dirty_stop(&d->dirty);
-		return 0;
+		return sim_dma_dirty_stop(d, ACCESS_LOG_DEVICE, err);
 	case FEATURE_DMA_LOGGING_REPORT:
-		return sim_dirty_report(&d->dirty, data, length, err);
+		return logging_report(d, data, length, err);
 	default:
 		return error_set(err, -EINVAL, "the device state has access functions of its own");
 	}
@@ -351,7 +389,7 @@ int sim_v2_feature(struct sim_device *d, uint32_t flags, void *data, size_t leng
 	int r = check_interface(d, err);
 
 	if (r == 0)
-		r = feature_check(flags, err);
+		r = feature_check(d, flags, err);
 	if (r <= 0)
 		return r;
 	r = feature_do(d, flags & FEATURE_MASK, data, length, err);

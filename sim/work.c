@@ -45,11 +45,11 @@ void sim_work_step(struct sim_work *w)
 	w->step = n;
 }
 
-void sim_log_put(const struct sim_work *w, uint8_t entry[SIM_LOG_ENTRY])
+void sim_log_put(uint64_t step, uint64_t chain, uint8_t entry[SIM_LOG_ENTRY])
 {
 	put_le64(entry, SIM_LOG_MAGIC);
-	put_le64(entry + 8, w->step);
-	put_le64(entry + 16, w->chain);
+	put_le64(entry + 8, step);
+	put_le64(entry + 16, chain);
 	put_le64(entry + 24, XXH3_64bits(entry, 24));
 }
 
@@ -60,4 +60,15 @@ bool sim_log_get(const uint8_t entry[SIM_LOG_ENTRY], uint64_t *ret_step, uint64_
 	*ret_step = get_le64(entry + 8);
 	*ret_chain = get_le64(entry + 16);
 	return true;
+}
+
+uint64_t sim_scatter_slot(uint64_t step, uint64_t slots)
+{
+	return sim_mix64(~sim_mix64(step)) % slots;
+}
+
+void sim_scatter_put(uint64_t step, uint64_t chain, uint64_t page[SIM_SCATTER_PAGE / 8])
+{
+	sim_log_put(step, chain, (uint8_t *)page);
+	sim_words_fill(sim_mix64(chain), page + SIM_LOG_ENTRY / 8, (SIM_SCATTER_PAGE - SIM_LOG_ENTRY) / 8);
 }

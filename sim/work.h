@@ -29,8 +29,17 @@ void sim_work_step(struct sim_work *w);
 #define SIM_LOG_ENTRY 32u
 #define SIM_LOG_MAGIC UINT64_C(0x676f6c6d69736676) /* "vfsimlog" */
 
-void sim_log_put(const struct sim_work *w, uint8_t entry[SIM_LOG_ENTRY]);
+void sim_log_put(uint64_t step, uint64_t chain, uint8_t entry[SIM_LOG_ENTRY]);
 /* Is it an entry that was written whole? */
 bool sim_log_get(const uint8_t entry[SIM_LOG_ENTRY], uint64_t *ret_step, uint64_t *ret_chain);
+
+/*
+ * A scattered log: a step writes one whole page, in a slot that a hash of the step picks. It begins with the entry;
+ * all words behind that follow from the chain value, so that a page that is half another step's is seen.
+ */
+#define SIM_SCATTER_PAGE 4096u
+
+uint64_t sim_scatter_slot(uint64_t step, uint64_t slots);
+void sim_scatter_put(uint64_t step, uint64_t chain, uint64_t page[SIM_SCATTER_PAGE / 8]);
 
 #endif

@@ -187,7 +187,7 @@ static void hook_log(void *opaque, const char *line)
 
 static int send_message(void *opaque, uint64_t iova, const void *data, size_t length)
 {
-	uint8_t copy[SIM_LOG_ENTRY];
+	uint8_t copy[SIM_SCATTER_PAGE];
 
 	if (length > sizeof(copy))
 		return -EINVAL;

@@ -21,6 +21,7 @@ struct load_arguments {
 enum {
 	OPT_REQUIRE_DIGEST = 512, OPT_NO_START, OPT_NO_VERIFY_FIRST, OPT_SPLIT_TRANSACTIONS, OPT_EXEC, OPT_GIVE,
 	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_NO_SANDBOX, OPT_MAX_QUEUED, OPT_SWITCHOVER_ACK,
+	OPT_SKIP_MEMORY,
 };
 
 static const struct argp_option options[] = {
@@ -39,6 +40,8 @@ static const struct argp_option options[] = {
 	  "With --multifd: keep at most so many bytes that came before their turn (64M)", 0 },
 	{ "switchover-ack", OPT_SWITCHOVER_ACK, NULL, 0,
 	  "The source has QEMU's capability switchover-ack: let it go on at once if no device here has pre-copy", 0 },
+	{ "skip-memory", OPT_SKIP_MEMORY, "NAME", 0,
+	  "Leave out the stream's memory block NAME, a ROM say; all others need a --memory once there is one", 0 },
 	{ "exec", OPT_EXEC, "COMMAND", 0,
 	  "Once the kernel device is loaded, become COMMAND (by sh -c), which has its fd: $VFMIG_DEVICE_FD is the "
 	  "number",
@@ -96,6 +99,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_SWITCHOVER_ACK:
 		a->options.switchover_ack = true;
+		return 0;
+	case OPT_SKIP_MEMORY:
+		if (a->transfer.memory_arguments.num_skipped == MEMORY_MAX)
+			argp_error(state, "more than %d --skip-memory", MEMORY_MAX);
+		a->transfer.memory_arguments.skipped[a->transfer.memory_arguments.num_skipped++] = arg;
 		return 0;
 	case OPT_MAX_QUEUED:
 		if (!open_parse_size(arg, &a->options.max_queued) || !a->options.max_queued)
@@ -190,6 +198,7 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 	r = vfmig_load_new(t->link, &a->options, &handle, err);
 	if (r < 0)
 		return r;
+	r = t->memory ? vfmig_load_add_memory(handle, t->memory, err) : 0;
 	for (size_t i = 0; !r && i < t->num_uris; i++)
 		r = vfmig_load_add_device(handle, t->devices[i], transfer_id(t, i), err);
 	if (!r)

@@ -200,6 +200,8 @@ static int save(struct save_arguments *a, struct vfmig_status *ret_status, struc
 	if (r < 0)
 		return r;
 	r = switch_command_add_save(&a->commands, handle, err);
+	if (!r && t->memory)
+		r = vfmig_save_add_memory(handle, t->memory, err);
 	for (size_t i = 0; !r && i < t->num_uris; i++)
 		r = vfmig_save_add_device(handle, t->devices[i], transfer_id(t, i), err);
 	if (!r)

@@ -87,6 +87,13 @@ static struct json_object *status_json(const char *event, const struct vfmig_sta
 	add_number(o, "elapsed_ns", s->elapsed_ns);
 	if (s->session[0])
 		add_string(o, "session", s->session);
+	if (s->memory_pages || s->memory_zero_pages || s->dirty_syncs) {
+		add_number(o, "memory_pages", s->memory_pages);
+		add_number(o, "memory_zero_pages", s->memory_zero_pages);
+		add_number(o, "dirty_syncs", s->dirty_syncs);
+		add_number(o, "dirty_pages", s->dirty_pages);
+		add_number(o, "dirty_interval_ns", s->dirty_interval_ns);
+	}
 	return o;
 }
 
@@ -253,6 +260,9 @@ static void result_summary(struct output *o, const struct output_result *r)
 	fprintf(o->file, "  setup          %s\n", output_bytes(s->setup_bytes, a));
 	fprintf(o->file, "  pre-copy       %s\n", output_bytes(s->precopy_bytes, a));
 	fprintf(o->file, "  stop-and-copy  %s\n", output_bytes(s->stop_copy_bytes, a));
+	if (s->memory_pages || s->memory_zero_pages)
+		fprintf(o->file, "  memory         %" PRIu64 " pages (%s), %" PRIu64 " more were zero\n",
+			s->memory_pages, output_bytes(s->memory_pages * 4096, a), s->memory_zero_pages);
 	fprintf(o->file, "  downtime       %s", output_ns(s->downtime_ns, a));
 	if (r->is_save && s->expected_downtime_ns)
 		fprintf(o->file, " (expected %s)", output_ns(s->expected_downtime_ns, b));

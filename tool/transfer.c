@@ -17,7 +17,8 @@
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
 
-enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_JOURNAL, OPT_RETRY_FOR, OPT_MULTIFD, OPT_UUID };
+enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_JOURNAL, OPT_RETRY_FOR, OPT_MULTIFD, OPT_UUID,
+	OPT_MEMORY };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -27,6 +28,9 @@ static const struct argp_option options[] = {
 	  "for the other side (connecting 10000, listening for ever)", 0 },
 	{ "dma", OPT_DMA, "FILE@IOVA[:SIZE]", 0,
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
+	{ "memory", OPT_MEMORY, "NAME=PATH[,size=SIZE][,iova=IOVA]", 0,
+	  "Move the file PATH (/dev/shm, hugetlbfs) as memory block NAME; devices reach it at IOVA (0, or behind the "
+	  "block before); SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
 	OPEN_LINK_OPTIONS,
 	{ "journal", OPT_JOURNAL, "DIR", 0,
@@ -132,6 +136,7 @@ static void check_arguments(struct argp_state *state, const struct transfer *t)
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct transfer *t = state->input;
+	struct vfmig_error err;
 	if (open_parse_option(key, arg, state, &t->device_options) ||
 	    open_parse_link_option(key, arg, state, &t->link_options))
 		return 0;
@@ -144,6 +149,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_DMA:
 		add_dma(state, t, arg);
+		return 0;
+	case OPT_MEMORY:
+		if (memory_parse(&t->memory_arguments, arg, &err) < 0)
+			argp_error(state, "--memory: %s", err.message);
 		return 0;
 	case OPT_JOURNAL:
 		t->journal = arg;
@@ -205,6 +214,10 @@ static int open_devices(struct transfer *t, struct vfmig_error *err)
 		int r = open_device(t->uris[i], opts, &t->devices[i], err);
 		for (size_t j = 0; !r && j < t->num_dma; j++)
 			r = open_dma_map(t->devices[i], &t->dma[j], err);
+		if (!r && t->memory)
+			r = vfmig_memory_map(t->memory, t->devices[i], err);
+		if (!r && t->memory && t->direction == VFMIG_SAVE)
+			r = vfmig_memory_add_device(t->memory, t->devices[i], err);
 		if (r < 0)
 			return r;
 	}
@@ -235,7 +248,9 @@ int transfer_open(struct transfer *t, struct vfmig_error *err)
 	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
 		    is_save && !strcmp(t->link_uri, "-"));
 	t->retry_for_ns = retry_for_ns(t);
-	int r = open_devices(t, err);
+	int r = memory_open(&t->memory_arguments, &t->memory, err);
+	if (r == 0)
+		r = open_devices(t, err);
 	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, opts, &t->link, err);
 }
 
@@ -318,6 +333,8 @@ int transfer_report(struct transfer *t, int code, const struct vfmig_error *err,
 void transfer_close(struct transfer *t)
 {
 	vfmig_link_close(t->link);
+	vfmig_memory_free(t->memory);
+	memory_arguments_clear(&t->memory_arguments);
 	for (size_t i = 0; i < t->num_uris; i++)
 		vfmig_device_close(t->devices[i]);
 	for (size_t i = 0; i < t->num_dma; i++)

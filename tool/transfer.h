@@ -5,6 +5,7 @@
 
 #include <argp.h>
 
+#include "memory_files.h"
 #include "open.h"
 #include "output.h"
 
@@ -19,6 +20,7 @@ struct transfer {
 	size_t num_uris, num_ids;
 	struct open_dma dma[TRANSFER_MAX];
 	size_t num_dma;
+	struct memory_arguments memory_arguments;
 	uint32_t timeout_ms; /* 0: not given */
 	const char *journal; /* NULL: none */
 	uint64_t retry_for_ns; /* 0: not given */
@@ -30,6 +32,7 @@ struct transfer {
 	FILE *events; /* NULL: none */
 	/* open */
 	struct vfmig_device *devices[TRANSFER_MAX];
+	struct vfmig_memory *memory; /* NULL: none moves */
 	struct vfmig_link *link;
 	struct output output;
 };

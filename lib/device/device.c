@@ -159,6 +159,7 @@ void vfmig_device_close(struct vfmig_device *device)
 	if (device->protocol)
 		device->protocol->ops->free(device->protocol);
 	access_close(device->access);
+	free(device->dma);
 	free(device);
 }
 
@@ -173,18 +174,50 @@ int vfmig_device_state(struct vfmig_device *device, enum vfmig_state *ret_state,
 	return r < 0 ? error_prefix(err, r, "%s", vfmig_device_name(device)) : 0;
 }
 
+static int remember_dma(struct vfmig_device *d, uint64_t iova, uint64_t length, struct vfmig_error *err)
+{
+	struct access_range *dma = reallocarray(d->dma, d->num_dma + 1, sizeof(*dma));
+	if (!dma)
+		return error_errno(err, -ENOMEM, "DMA mapping");
+	d->dma = dma;
+	d->dma[d->num_dma++] = (struct access_range) { iova, length };
+	return 0;
+}
+
+static void forget_dma(struct vfmig_device *d, uint64_t iova, uint64_t length)
+{
+	for (size_t i = 0; i < d->num_dma; i++)
+		if (d->dma[i].iova == iova && d->dma[i].length == length)
+			d->dma[i] = d->dma[--d->num_dma];
+}
+
 int vfmig_device_dma_map(struct vfmig_device *device, uint64_t iova, uint64_t length, int fd, uint64_t offset,
 			 uint32_t flags, struct vfmig_error *err)
 {
+	struct device_watch *watch = device->watch;
 	int r = fd < 0 ? error_set(err, -EBADF, "DMA memory is given as an fd, %d is none", fd)
 		       : access_dma_map(device->access, iova, length, fd, offset, flags, err);
-	return r < 0 ? error_prefix(err, r, "%s", vfmig_device_name(device)) : 0;
+	if (r < 0)
+		return error_prefix(err, r, "%s", vfmig_device_name(device));
+	r = remember_dma(device, iova, length, err);
+	if (r == 0 && watch && watch->mapped && (flags & VFMIG_DMA_WRITE))
+		r = watch->mapped(watch->opaque, iova, length, err);
+	if (r == 0)
+		return 0;
+	forget_dma(device, iova, length);
+	(void)access_dma_unmap(device->access, iova, length, NULL);
+	return error_prefix(err, r, "%s", vfmig_device_name(device));
 }
 
 int vfmig_device_dma_unmap(struct vfmig_device *device, uint64_t iova, uint64_t length, struct vfmig_error *err)
 {
-	int r = access_dma_unmap(device->access, iova, length, err);
-	return r < 0 ? error_prefix(err, r, "%s", vfmig_device_name(device)) : 0;
+	struct device_watch *watch = device->watch;
+	int r = watch && watch->unmap ? watch->unmap(watch->opaque, iova, length, err)
+				      : access_dma_unmap(device->access, iova, length, err);
+	if (r < 0)
+		return error_prefix(err, r, "%s", vfmig_device_name(device));
+	forget_dma(device, iova, length);
+	return 0;
 }
 
 int vfmig_device_set_irqs(struct vfmig_device *device, uint32_t index, uint32_t start, uint32_t count,

@@ -8,11 +8,23 @@
 
 struct device_irqs; /* one remembered call of vfmig_device_set_irqs */
 
+/* Somebody who follows what a device can reach: who tracks the pages that it writes (lib/dirty). */
+struct device_watch {
+	void *opaque;
+	/* Instead of access_dma_unmap; NULL: not now. */
+	int (*unmap)(void *opaque, uint64_t iova, uint64_t length, struct vfmig_error *err);
+	/* A mapping was made. If that fails it is taken back. */
+	int (*mapped)(void *opaque, uint64_t iova, uint64_t length, struct vfmig_error *err);
+};
+
 struct vfmig_device {
 	struct access *access;
 	struct protocol *protocol;
 	struct access_device_info info;
 	struct device_irqs *irqs;
+	struct access_range *dma; /* what vfmig_device_dma_map has made */
+	size_t num_dma;
+	struct device_watch *watch; /* or NULL */
 	const struct vfmig_interrupt_ops *interrupt_ops; /* or NULL */
 	void *interrupt_opaque;
 };

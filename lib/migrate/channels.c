@@ -244,6 +244,10 @@ static int take_head(struct channels *c, struct connection *n, size_t *ret_need,
 		return r < 0 ? failed(n, r, err) : 0;
 	if (n->packet.state)
 		return begin_state(c, n, err);
+	if (n->packet.memory_pages && c->opts.refuse_memory)
+		return failed(n, error_set(err, -EOPNOTSUPP,
+					   "memory comes by the channels, too, which cannot be loaded: switch the "
+					   "capability multifd off at the source, or load without memory"), err);
 	n->left = n->packet.length;
 	n->state = SKIP;
 	return 0;

@@ -27,6 +27,7 @@ struct channels_options {
 	/* In order, each packet once. packet->data has room for one byte behind its end. */
 	int (*take)(void *opaque, size_t taker, const struct packet *packet, struct vfmig_error *err);
 	void *opaque;
+	bool refuse_memory; /* somebody loads memory, and would miss what comes here */
 	const struct log *log;
 };
 

@@ -43,6 +43,7 @@ struct converge_pending {
 	bool unknown;	     /* there is more, nobody knows how much */
 	bool exact;	     /* an estimate otherwise */
 	bool nothing_to_send; /* a whole round gave nothing: more rounds make it no less */
+	bool sendable;	      /* certainly another round gives something: pages that were written since */
 	bool ack_missing;     /* the other side has not loaded what it must have before the switch */
 };
 

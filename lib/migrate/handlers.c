@@ -106,6 +106,8 @@ int participants_pending(const struct participants *p, bool exact, struct conver
 		    __builtin_add_overflow(ret->stop_ns, pending.stop_ns, &ret->stop_ns))
 			return error_set(err, -EOVERFLOW, "%s: what is pending adds up to more than 2^64", one->name);
 		ret->unknown |= pending.stop_copy_unknown;
+		/* A device's number is an estimate; whoever else has bytes for now gives them when asked. */
+		ret->sendable |= !one->protocol && pending.precopy_bytes > 0;
 	}
 	if (__builtin_add_overflow(ret->stop_ns, slowest_ns, &ret->stop_ns))
 		ret->stop_ns = UINT64_MAX;

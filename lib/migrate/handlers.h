@@ -40,6 +40,10 @@ struct participant {
 	bool adopted;	     /* load: its id was taken from the stream */
 	bool begun;	     /* setup was called: cleanup is owed, and undo unless it succeeds */
 
+	/* Load: while it is on, load_state verifies and touches nothing. Turning it off forgets what was counted.
+	 * NULL: it cannot be checked beforehand. */
+	void (*set_checking)(void *opaque, bool checking);
+
 	/* Only VFIO devices have these. */
 	const struct protocol *protocol;
 	/* Save: what is left after the stop goes over these, by packets that name the participant's id. */
@@ -79,8 +83,6 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 /* id NULL: taken from the stream's only VFIO device. */
 int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_start,
 		  const struct log *log, struct vfmig_error *err);
-/* While checking is on, load_state verifies and touches no device. Turning it off forgets what was counted. */
-void vfio_load_set_checking(struct participant *p, bool checking);
 /* What all have left, added up: bytes, stop_ns (devices stop together: the slowest one's) and unknown of *ret. */
 int participants_pending(const struct participants *p, bool exact, struct converge_pending *ret,
 			 struct vfmig_error *err);

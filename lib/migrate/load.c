@@ -99,6 +99,16 @@ int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_parti
 	return r < 0 ? r : participants_add(&load->participants, ops, opaque, id, instance_id, 0, &added, err);
 }
 
+int vfmig_load_add_memory(struct vfmig_load *load, struct vfmig_memory *memory, struct vfmig_error *err)
+{
+	int r = check_not_begun(load, err);
+	if (r == 0)
+		r = memory_load_add(&load->participants, memory, &load->log, err);
+	if (r == 0)
+		load->memory = memory;
+	return r;
+}
+
 /* ----------------------------------------------------------------- stages */
 
 static int open_reader(struct vfmig_load *l, struct vfmig_error *err)
@@ -115,7 +125,7 @@ static int open_reader(struct vfmig_load *l, struct vfmig_error *err)
 static void set_checking(struct vfmig_load *l, bool checking)
 {
 	for (size_t i = 0; i < l->participants.count; i++)
-		vfio_load_set_checking(&l->participants.list[i], checking);
+		l->participants.list[i].set_checking(l->participants.list[i].opaque, checking);
 }
 
 /* A participant of the VMM's has bodies that only it can read, so it cannot be checked beforehand. */
@@ -123,7 +133,7 @@ static int begin(struct vfmig_load *l, struct vfmig_error *err)
 {
 	bool check = l->link->seekable && !l->opts.no_verify_first;
 	for (size_t i = 0; i < l->participants.count; i++)
-		check = check && l->participants.list[i].protocol;
+		check = check && l->participants.list[i].set_checking;
 	l->begun = true;
 	l->started_ns = clock_now_ns();
 	l->stage = check ? CHECK : READ;
@@ -418,6 +428,8 @@ void vfmig_load_status(const struct vfmig_load *load, struct vfmig_status *ret_s
 {
 	uint64_t now = load->ended_ns ? load->ended_ns : clock_now_ns();
 	*ret_status = load->status;
+	if (load->memory)
+		memory_status(load->memory, ret_status);
 	if (load->started_ns)
 		ret_status->elapsed_ns = now - load->started_ns;
 	if (load->stopped_ns)

@@ -42,6 +42,7 @@ int load_open_channels(struct vfmig_load *l, struct vfmig_error *err)
 		.find = find,
 		.take = take,
 		.opaque = l,
+		.refuse_memory = l->memory,
 		.log = &l->log,
 	};
 	memcpy(opts.uuid, l->opts.multifd_uuid, sizeof(opts.uuid));
@@ -61,6 +62,11 @@ int load_check_alone(struct vfmig_load *l, struct vfmig_error *err)
 	vfmig_link_close(other);
 	if (n != sizeof(head) || get_be32(head) != WIRE_MULTIFD_MAGIC)
 		return 0;
+	if (l->memory)
+		return error_set(err, -EOPNOTSUPP,
+				 "%s: the source has connected channels, too, by which memory cannot be loaded: switch "
+				 "the capability multifd off at the source, or load without memory",
+				 l->link->name);
 	return error_set(err, -EBADMSG, "%s: the source has connected channels, too: say how many (--multifd)",
 			 l->link->name);
 }

@@ -8,6 +8,7 @@
 #include "migrate/channels.h"
 #include "migrate/handlers.h"
 #include "migrate/handover.h"
+#include "migrate/memory.h"
 #include "stream/reader.h"
 
 enum load_stage { CHECK, READ, COMPLETE, HOLD, AGREE, START_PREPARE, START, REPORT, DONE };
@@ -20,6 +21,7 @@ struct vfmig_load {
 	struct vfmig_load_options opts;
 	struct log log;
 	struct participants participants;
+	const struct vfmig_memory *memory; /* NULL: none */
 	struct return_path return_path;
 	bool return_path_open;
 	struct handover handover; /* decides, once the other side is known to be vfmig */

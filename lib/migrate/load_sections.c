@@ -70,6 +70,25 @@ static int check_marked(struct vfmig_load *l, const struct reader_record *record
 	return 0;
 }
 
+/* Memory that nobody takes is lost with its source, if that is not a VMM whose memory is not ours. */
+static int check_memory(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
+{
+	if (strcmp(record->name, MEMORY_ID) != 0 || record->section.kind != 'S')
+		return 0;
+	if (l->taker && reader_ram_capability(l->reader)[0])
+		return error_set(err, -EOPNOTSUPP,
+				 "offset 0x%llx: memory written with the capability %s cannot be loaded: switch it off "
+				 "at the source",
+				 (unsigned long long)record->offset, reader_ram_capability(l->reader));
+	if (!l->taker && reader_marked(l->reader) && l->return_path_open)
+		return error_set(err, -ENOENT,
+				 "offset 0x%llx: the source moves memory with its devices, and none was given here",
+				 (unsigned long long)record->offset);
+	if (!l->taker && l->stage == READ)
+		log_line(&l->log, VFMIG_LOG_INFO, "the stream's memory is left out: none was given for it");
+	return 0;
+}
+
 static int begin_section(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
 {
 	char kind = record->section.kind;
@@ -83,6 +102,9 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 	if (!l->taker && (kind == 'S' || (kind == 'F' && !is_vfio_id(record->name))))
 		log_line(&l->log, is_vfio_id(record->name) ? VFMIG_LOG_WARNING : VFMIG_LOG_DEBUG,
 			 "section %s is left out", record->name);
+	r = check_memory(l, record, err);
+	if (r < 0)
+		return r;
 	if (!l->taker && is_vfio_id(record->name) && l->return_path_open)
 		return error_set(
 		    err, -ENOENT,

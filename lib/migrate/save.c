@@ -147,6 +147,16 @@ int vfmig_save_add_participant(struct vfmig_save *save, const struct vfmig_parti
 	return r < 0 ? r : participants_add(&save->participants, ops, opaque, id, instance_id, version_id, &added, err);
 }
 
+int vfmig_save_add_memory(struct vfmig_save *save, struct vfmig_memory *memory, struct vfmig_error *err)
+{
+	int r = check_add(save, MEMORY_ID, err);
+	if (r == 0)
+		r = memory_save_add(&save->participants, memory, save->opts.no_precopy, &save->log, err);
+	if (r == 0)
+		save->memory = memory;
+	return r;
+}
+
 /* ---------------------------------------------------------------- driving */
 
 static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
@@ -323,6 +333,8 @@ void vfmig_save_status(const struct vfmig_save *save, struct vfmig_status *ret_s
 {
 	uint64_t now = save->ended_ns ? save->ended_ns : clock_now_ns();
 	*ret_status = save->status;
+	if (save->memory)
+		memory_status(save->memory, ret_status);
 	if (save->started_ns)
 		ret_status->elapsed_ns = now - save->started_ns;
 	if (save->stopped_ns)

@@ -7,6 +7,7 @@
 
 #include "migrate/handlers.h"
 #include "migrate/handover.h"
+#include "migrate/memory.h"
 #include "migrate/outlets.h"
 #include "stream/writer.h"
 
@@ -34,6 +35,7 @@ struct vfmig_save {
 	char machine[256];
 	struct log log;
 	struct participants participants;
+	const struct vfmig_memory *memory; /* NULL: none */
 	struct description description;
 	bool return_path_open;
 	struct handover handover; /* decides, once the other side is known to be vfmig */

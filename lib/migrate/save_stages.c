@@ -157,11 +157,12 @@ static int do_iterate(struct vfmig_save *s, struct vfmig_error *err)
 /* Asks for what is left; what that means for the downtime goes into the status. */
 static int sum_pending(struct vfmig_save *s, bool exact, struct vfmig_error *err)
 {
-	s->pending = (struct converge_pending) { .exact = exact, .nothing_to_send = s->round_done };
+	s->pending = (struct converge_pending) { .exact = exact };
 	s->pending.ack_missing = s->initial.devices && !s->acked;
 	int r = participants_pending(&s->participants, exact, &s->pending, err);
 	if (r < 0)
 		return r;
+	s->pending.nothing_to_send = s->round_done && !s->pending.sendable;
 	uint64_t ns = converge_downtime_ns(&s->converge, &s->pending);
 	s->status.pending_bytes = s->pending.bytes;
 	s->status.bandwidth_bytes_per_s = s->converge.bandwidth;

@@ -358,9 +358,9 @@ static const struct vfmig_participant_ops vfio_load_ops = {
 	.undo = undo,
 };
 
-void vfio_load_set_checking(struct participant *p, bool checking)
+static void set_checking(void *opaque, bool checking)
 {
-	struct vfio_load *l = p->opaque;
+	struct vfio_load *l = opaque;
 	l->checking = checking;
 	forget(l);
 }
@@ -388,6 +388,7 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	}
 	added->name = vfmig_device_name(device);
 	added->protocol = device->protocol;
+	added->set_checking = set_checking;
 	added->verify = verify;
 	added->settle = settle;
 	added->take_packet = take_packet;

@@ -64,7 +64,11 @@ static int get_ram(const uint8_t *in, size_t have, size_t *ret_head, struct mult
 	*ret_head = WIRE_MULTIFD_RAM_HEADER;
 	if (have < WIRE_MULTIFD_RAM_HEADER)
 		return 0;
-	*ret = (struct multifd_packet) { .length = get_be32(in + WIRE_MULTIFD_RAM_SIZE_AT) };
+	*ret = (struct multifd_packet) {
+		.length = get_be32(in + WIRE_MULTIFD_RAM_SIZE_AT),
+		.memory_pages = (uint64_t)get_be32(in + WIRE_MULTIFD_RAM_NORMAL_AT) +
+				get_be32(in + WIRE_MULTIFD_RAM_ZERO_AT),
+	};
 	return 1;
 }
 

@@ -26,12 +26,13 @@ void multifd_init_put(const struct multifd_init *init, uint8_t out[WIRE_MULTIFD_
 int multifd_init_get(const uint8_t in[WIRE_MULTIFD_INIT], struct multifd_init *ret, struct vfmig_error *err);
 
 struct multifd_packet {
-	bool state;   /* of a device; else the rest is not set, but for length */
+	bool state;   /* of a device; else only the last two are set */
 	char id[WIRE_MULTIFD_ID];
 	uint32_t instance_id;
 	uint32_t index; /* counts the device's packets */
 	bool config;    /* its config record: the last one */
 	uint64_t length; /* of what follows the head */
+	uint64_t memory_pages; /* no device's: pages of memory that it is about */
 };
 
 /* length: of data, at most MULTIFD_DATA_MAX. */

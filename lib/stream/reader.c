@@ -83,6 +83,11 @@ uint64_t reader_offset(const struct reader *r)
 	return r->offset;
 }
 
+const char *reader_ram_capability(const struct reader *r)
+{
+	return r->ram_capability;
+}
+
 bool reader_marked(const struct reader *r)
 {
 	return r->marked;
@@ -299,7 +304,9 @@ static int check_command(struct reader *r, uint16_t command, uint16_t length, st
 		return reader_broken(r, 1, err,
 				     "command %u: a packaged stream, which only postcopy has, cannot be read", command);
 	if (command >= WIRE_COMMAND_POSTCOPY_ADVISE && command <= 9)
-		return reader_broken(r, 1, err, "command %u: a stream of a postcopy migration cannot be read", command);
+		return reader_broken(r, 1, err,
+				     "command %u: a stream of a postcopy migration cannot be read: switch the "
+				     "capability postcopy-ram off at the source", command);
 	return 0;
 }
 

@@ -80,7 +80,9 @@
 #define WIRE_MULTIFD_PAGES 128u		  /* 512 KiB of pages in a packet of memory */
 /* magic, version, flags, pages, normal pages, size; be64 number, zero pages, be32 0, 3 x be64 0; block, offsets */
 #define WIRE_MULTIFD_RAM_HEADER (6u * 4u + 8u + 8u + 24u + WIRE_MULTIFD_ID + 8u * WIRE_MULTIFD_PAGES)
+#define WIRE_MULTIFD_RAM_NORMAL_AT 16u
 #define WIRE_MULTIFD_RAM_SIZE_AT 20u
+#define WIRE_MULTIFD_RAM_ZERO_AT 32u
 /* magic, version, flags; id, be32 instance, be32 size */
 #define WIRE_MULTIFD_STATE_HEADER (3u * 4u + WIRE_MULTIFD_ID + 4u + 4u)
 /* and as the first bytes of that size: be32 0 (a version), be32 index, be32 flags */

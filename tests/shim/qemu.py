@@ -15,6 +15,7 @@ BAR = 0xe0000000  # where the first device's BAR 0 is put; the next ones follow
 BAR_STEP = 0x100000
 CONTROL, RATE, STEP, CHAIN, RESUMED, LOADS = 0x08, 0x10, 0x28, 0x30, 0x40, 0x48
 LOG_IOVA, LOG_ENTRIES, LOGGED, LATCH, LATCHED = 0x50, 0x58, 0x60, 0x80, 0x100
+ON, SCATTER = 1, 2  # CONTROL's bits
 
 
 class Version:
@@ -58,12 +59,26 @@ def accept(listener, process):
     return connection.makefile("rw")
 
 
-def idle_firmware(scratch):
-    """A guest that waits: cli; hlt; and again. A real one would move the BARs while the test uses them."""
-    path = scratch + "/firmware"
+def firmware(scratch, name, code):
+    """Nothing but what a CPU does first, 16 bytes of it. A real one would move the BARs while the test uses them."""
+    path = scratch + "/" + name
     with open(path, "wb") as f:
-        f.write(bytes(65536 - 16) + b"\xfa\xf4\xeb\xfc" + bytes(12))
+        f.write(bytes(65536 - 16) + code.ljust(16, b"\0"))
     return path
+
+
+def idle_firmware(scratch):
+    """A guest that waits: cli; hlt; and again."""
+    return firmware(scratch, "idle", b"\xfa\xf4\xeb\xfc")
+
+
+def writing_firmware(scratch):
+    """A guest that counts in the first word of each of its first 128 pages, for ever."""
+    return firmware(scratch, "writing", b"\x05\x00\x01"  # again: add ax, 0x100
+                                        b"\x80\xe4\x7f"  # and ah, 0x7f
+                                        b"\x8e\xd8"      # mov ds, ax
+                                        b"\xff\x04"      # inc word [si]
+                                        b"\xeb\xf4")     # jmp again
 
 
 class Qemu:
@@ -127,13 +142,13 @@ class Qemu:
         self.qtest.flush()
         return self.qtest.readline()
 
-    def work(self, steps, index=0, log=None):
+    def work(self, steps, index=0, log=None, control=ON):
         """The device's engine on, until it has done so many steps."""
         self.enable(index)
         if log:
             self.write(LOG_IOVA, log[0], index)
             self.write(LOG_ENTRIES, log[1], index)
-        self.write(CONTROL, 1, index)
+        self.write(CONTROL, control, index)
         while self.read(STEP, index) < steps:
             pass
 
@@ -149,12 +164,14 @@ class Qemu:
         self.do(command, **arguments)
         self.migrated()
 
-    def migrated(self):
+    def migrated(self, status="completed"):
+        """How it has ended."""
         while True:
             answer = self.do("query-migrate")
             if answer.get("status") in ("completed", "failed"):
                 break
-        assert answer["status"] == "completed", answer
+        assert answer["status"] == status, answer
+        return answer
 
     def save(self, path):
         self.migration("migrate", uri="exec:cat>" + path)

@@ -19,7 +19,7 @@ static void claim_of(const struct sim_work *w, struct prove_claim *c)
 
 static void log_step(struct fixture *f)
 {
-	sim_log_put(&f->work, f->log.entries + f->work.step % SLOTS * SIM_LOG_ENTRY);
+	sim_log_put(f->work.step, f->work.chain, f->log.entries + f->work.step % SLOTS * SIM_LOG_ENTRY);
 }
 
 static int set_up(void **state)
@@ -147,10 +147,9 @@ static void test_log_entry_altered_or_misplaced(void **state)
 static void test_log_of_more_than_was_done(void **state)
 {
 	struct fixture *f = *state;
-	struct sim_work later = { .step = 220, .chain = 1 };
 
 	work(f, STEPS);
-	sim_log_put(&later, f->log.entries + 220 * SIM_LOG_ENTRY);
+	sim_log_put(220, 1, f->log.entries + 220 * SIM_LOG_ENTRY);
 	assert_proof(f, -EBADMSG, "holds step 220, but only 200 were done");
 }
 

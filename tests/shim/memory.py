@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Real QEMUs' guest memory, which CPU and device write while it moves: byte for byte at the other side, or refused."""
+import contextlib
+import json
+import os
+import tempfile
+
+import qemu
+import tap  # qemu knows the way to it
+from qemu import V7, V10, Qemu
+from tap import test
+
+RAM, RAM_BYTES = "ram0", 64 << 20  # the memory backend's id is the block's name
+ROMS = ["pc.bios", "pc.rom", "/rom@etc/acpi/tables", "/rom@etc/table-loader", "/rom@etc/acpi/rsdp"]
+LOG = (0x1000000, 4096)  # the pages that the device writes to, one each step
+LOG_OPTIONS = ["log=0x%x/%d" % LOG, "scatter"]
+DEVICE = ["size=1M", "section=64K", "rate=5000"]
+ID = "0000:00:01.0/vfio"
+ROUNDS = 4  # while everything runs
+
+# QEMU 7.2 loses pages that its own emulation of a CPU writes, also to another QEMU 7.2: there only the device writes.
+FIRMWARE = {V7: qemu.idle_firmware, V10: qemu.writing_firmware}
+
+
+def options(version, *more):
+    return DEVICE + ["interface=" + version.interface, *more]
+
+
+def words(version, *more):
+    return ["--" + o for o in options(version, *more)]
+
+
+@contextlib.contextmanager
+def folder():
+    """For memory: what is written here and there all the time should not go to a disk."""
+    with tempfile.TemporaryDirectory(prefix="vfmig-memory-", dir="/dev/shm") as path:
+        yield path
+
+
+def start(scratch, version, ram, device=None, **kwargs):
+    """A QEMU whose memory is the file."""
+    backend = "memory-backend-file,id=%s,size=%d,share=on,mem-path=%s" % (RAM, RAM_BYTES, ram)
+    return Qemu(scratch, version, [device or "sim:" + ",".join(options(version))],
+                machine="%s,memory-backend=%s" % (version.machine, RAM),
+                more=["-object", backend, "-bios", FIRMWARE[version](scratch)], **kwargs)
+
+
+def at_work(scratch, version, ram):
+    source = start(scratch, version, ram)
+    source.do("cont")
+    source.work(1000, log=LOG, control=qemu.ON | qemu.SCATTER)
+    return source
+
+
+def migrate_again(source, uri):
+    """What has failed may not be cleared away yet."""
+    while True:
+        try:
+            return source.do("migrate", uri=uri)
+        except AssertionError as why:
+            if str(why) != "duplicate yank instance":
+                raise
+
+
+def hurry(source, on):
+    """Whether a migration is in a hurry to end, or goes on slowly as long as memory is written."""
+    source.do("migrate-set-parameters", **{"downtime-limit": 300 if on else 1,
+                                        "max-bandwidth": 1 << 30 if on else 32 << 20})
+
+
+def migrate_after_rounds(source, uri):
+    """Until memory has been looked at so many times; gives QEMU's figures."""
+    hurry(source, False)
+    migrate_again(source, uri)
+    rounds = 0
+    while rounds <= ROUNDS:
+        answer = source.do("query-migrate")
+        assert answer.get("status") not in ("completed", "failed"), answer
+        rounds = answer.get("ram", {}).get("dirty-sync-count", 0)
+    hurry(source, True)
+    return source.migrated()["ram"]
+
+
+def memory_options(path, size=RAM_BYTES, skip=ROMS):
+    return ["--memory", "%s=%s,size=%d" % (RAM, path, size), *("--skip-memory=" + s for s in skip)]
+
+
+def differing(a, b):
+    """How many pages of two files are not the same."""
+    with open(a, "rb") as f, open(b, "rb") as g:
+        one, other = f.read(), g.read()
+    tap.equal((len(one), len(other)), (RAM_BYTES, RAM_BYTES))
+    return sum(one[at:at + 4096] != other[at:at + 4096] for at in range(0, RAM_BYTES, 4096))
+
+
+def untouched(path, size=RAM_BYTES):
+    """Not a page of it was ever there."""
+    status = os.stat(path)
+    tap.equal((status.st_size, status.st_blocks), (size, 0))
+
+
+def log_of(path, ram):
+    """The device's log, as a file of its own."""
+    with open(ram, "rb") as f, open(path, "wb") as g:
+        f.seek(LOG[0])
+        g.write(f.read(LOG[1] * 4096))
+    return path
+
+
+def claim(uri, *more):
+    result = tap.run("prove", "--json", uri, *more)
+    assert result.code == 0, (result.out, result.err)
+    return json.loads(result.out)
+
+
+def check_moved(source, uri, shm, *pages_of):
+    """All bytes of the memory are where nothing writes any more, and the device is where it stopped."""
+    tap.equal(differing(shm + "/source", shm + "/destination"), 0)
+    step = source.read(qemu.STEP)
+    after = claim(uri, "--log", log_of(shm + "/log", shm + "/destination"))
+    device = after["devices"][0]
+    tap.equal((device["step"], device["resumed_step"], device["loads"]), (step, step, 1))
+    tap.equal((device["not_logged"], after["log"]["last"]), (0, step))
+    print("# %s, steps logged: %d" % (", ".join(pages_of), step), flush=True)
+
+
+def sent(ram):
+    return "QEMU sent %d pages and %d zero ones in %d rounds" % (ram["normal"], ram["duplicate"],
+                                                               ram["dirty-sync-count"])
+
+
+def loaded(result):
+    last = result.json_lines()[-1]
+    return "loaded %d and %d, %d bytes, downtime %.1f ms" % (
+        last["memory_pages"], last["memory_zero_pages"], last["total_bytes"], last["downtime_ns"] / 1e6)
+
+
+def moves_live(scratch, version):
+    version.need()
+    with folder() as shm, tap.device(scratch, "b", *words(version)) as b:
+        source = at_work(scratch, version, shm + "/source")
+        load = tap.start("load", b, "-i", "unix:%s/link" % scratch, "--json", "--no-start",
+                         *memory_options(shm + "/destination"))
+        ram = migrate_after_rounds(source, tap.read_event(load, event="listening")["link"])
+        result = tap.finish(load)
+        assert result.code == 0, result.err
+        check_moved(source, b, shm, sent(ram), loaded(result))
+        source.quit()
+
+
+@test
+def qemu_10_0_moves_its_memory_live_to_vfmig(scratch):
+    moves_live(scratch, V10)
+
+
+@test
+def qemu_7_2_moves_its_memory_live_to_vfmig(scratch):
+    moves_live(scratch, V7)
+
+
+def moves_by_file(scratch, version):
+    """One that is cut off is found out before a page is loaded."""
+    version.need()
+    with folder() as shm, tap.device(scratch, "b", *words(version)) as b:
+        source = at_work(scratch, version, shm + "/source")
+        stream = shm + "/stream"
+        ram = migrate_after_rounds(source, "exec:cat>" + stream)
+        length = os.path.getsize(stream)
+        with open(stream, "rb") as f, open(shm + "/cut", "wb") as g:
+            g.write(f.read(length * 3 // 4))
+        arguments = [b, "--json", "--no-start", *memory_options(shm + "/destination")]
+        tap.equal(tap.run("load", "-i", "file:%s/cut" % shm, *arguments).code, 1)
+        untouched(shm + "/destination")
+        tap.equal(claim(b)["devices"][0]["loads"], 0)
+        result = tap.run_ok("load", "-i", "file:" + stream, *arguments)
+        check_moved(source, b, shm, sent(ram), loaded(result))
+        source.quit()
+
+
+@test
+def qemu_10_0_saves_its_memory_to_a_file_and_vfmig_loads(scratch):
+    moves_by_file(scratch, V10)
+
+
+@test
+def qemu_7_2_saves_its_memory_to_a_file_and_vfmig_loads(scratch):
+    moves_by_file(scratch, V7)
+
+
+def capability(source, name, on):
+    source.do("migrate-set-capabilities", capabilities=[{"capability": name, "state": on}])
+
+
+def goes_on(source):
+    """A QEMU whose migration has failed runs, and so does its device."""
+    tap.equal(source.do("query-status")["status"], "running")
+    step = source.read(qemu.STEP)
+    while source.read(qemu.STEP) < step + 10:
+        pass
+
+
+def refused(scratch, source, uri, message, *load_options):
+    """A live migration that vfmig does not take, and from which the source goes on; gives vfmig's lines."""
+    load = tap.start("load", uri, "-i", "unix:%s/link" % scratch, "--json", "--no-start", *load_options)
+    migrate_again(source, tap.read_event(load, event="listening")["link"])
+    result = tap.finish(load)
+    tap.equal(result.code, 1)
+    lines = result.json_lines()
+    tap.contains(lines[-1]["error"], message)
+    source.migrated("failed")
+    goes_on(source)
+    print("# " + lines[-1]["error"])
+    return lines
+
+
+def refused_file(scratch, source, uri, name, *load_options):
+    """One that goes only to a file: a copy of the guest, which is left stopped by it and goes on."""
+    hurry(source, True)
+    capability(source, name, True)
+    source.migration("migrate", uri="file:%s/stream" % scratch)
+    capability(source, name, False)
+    source.do("cont")
+    tap.contains(tap.run_fails("load", uri, "-i", "file:%s/stream" % scratch, *load_options).err,
+                 "the capability %s cannot be loaded: switch it off at the source" % name)
+    goes_on(source)
+
+
+def refused_blocks(scratch, source, uri, shm):
+    """All that does not fit is said, and nothing is loaded."""
+    lines = refused(scratch, source, uri, '(and 3 more)', "--memory=other=%s/other,size=4K" % shm,
+                    *memory_options(shm + "/small", RAM_BYTES // 2, ROMS[2:]))
+    tap.equal([line["message"] for line in lines if "memory: block" in line.get("message", "")], [
+        'memory: block "ram0" has 0x4000000 bytes in the stream and 0x2000000 here',
+        'memory: block "pc.rom" (0x20000 bytes) has no memory here: give it some, or skip it',
+        'memory: block "pc.bios" (0x10000 bytes) has no memory here: give it some, or skip it',
+        'memory: block "other" is not in the stream'])
+    untouched(shm + "/small", RAM_BYTES // 2)
+    untouched(shm + "/other", 4096)
+
+
+def refusals(scratch, version, *names):
+    """What QEMU was refused does not keep it from moving in the end, all of it."""
+    version.need()
+    with folder() as shm, tap.device(scratch, "b", *words(version)) as b:
+        source = at_work(scratch, version, shm + "/source")
+        refused_blocks(scratch, source, b, shm)
+        for name in names:
+            capability(source, name, True)
+            hurry(source, name != "xbzrle")  # which is of pages that were sent before
+            for more in [[], ["--multifd=2"]] if name == "multifd" else [[]]:
+                refused(scratch, source, b, "capability " + name, *memory_options(shm + "/destination"), *more)
+            capability(source, name, False)
+        if version is V10:
+            refused_file(scratch, source, b, "mapped-ram", *memory_options(shm + "/destination"))
+        load = tap.start("load", b, "-i", "unix:%s/link" % scratch, "--json", "--no-start",
+                         *memory_options(shm + "/destination"))
+        ram = migrate_after_rounds(source, tap.read_event(load, event="listening")["link"])
+        result = tap.finish(load)
+        assert result.code == 0, result.err
+        check_moved(source, b, shm, sent(ram), loaded(result))
+        source.quit()
+
+
+@test
+def qemu_10_0_is_refused_and_goes_on(scratch):
+    refusals(scratch, V10, "x-ignore-shared", "multifd", "xbzrle")
+
+
+@test
+def qemu_7_2_is_refused_and_goes_on(scratch):
+    refusals(scratch, V7, "x-ignore-shared", "multifd", "postcopy-ram", "compress")
+
+
+tap.main()
