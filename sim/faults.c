@@ -35,6 +35,8 @@ static const struct {
 	[FAULT_WRONG_BYTES] = { "wrong-bytes",
 				STEP(DATA_READ) | STEP(DATA_WRITE) | STEP(CONFIG_READ) | STEP(STATE_READ), NO_ARG, 0,
 				"one bit is not what it should be (state-read: all three state bits set)" },
+	[FAULT_LOSE_PAGE] = { "lose-page", STEP(DIRTY_REPORT), NO_ARG, 0,
+			      "one written page is not told, of this report or the next that has one, and forgotten" },
 	[FAULT_SLOW] = { "slow", EVERY, ARG_MS, 100, "takes ARG ms longer (default 100)" },
 	[FAULT_HANG] = { "hang", EVERY, NO_ARG, 0, "never answers (in the same process: ETIMEDOUT)" },
 	[FAULT_DISCONNECT] = { "disconnect", EVERY, NO_ARG, 0, "drops the connection (in the same process: ENOTCONN)" },
@@ -57,6 +59,7 @@ static const struct {
 	[FAULT_CONSUME] = { "consume", "data_size written: the device consumes a transaction" },
 	[FAULT_CONFIG_READ] = { "config-read", "config space read" },
 	[FAULT_CONFIG_WRITE] = { "config-write", "config space written" },
+	[FAULT_DIRTY_REPORT] = { "dirty-report", "the log of written pages is asked for" },
 	[FAULT_RESET] = { "reset", "the device is reset" },
 };
 

@@ -74,6 +74,7 @@ struct sim_device {
 	struct sim_mapping mappings[SIM_MAPPINGS_MAX];
 	size_t mapping_count;
 	struct sim_dirty dirty; /* the log of what it writes there */
+	bool lose_page;		/* fault: one page of it is still to be lost */
 	sim_message_fn *message;
 	void *message_opaque;
 	bool in_flight;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "sim/prove_pages.h"
 
 #define PROGRESS_STEPS 65536u
 
@@ -60,10 +61,8 @@ int prove_read(struct access *a, struct prove_claim *ret, struct vfmig_error *er
 	return 0;
 }
 
-int prove_log_read(const char *path, uint64_t count, struct prove_log *ret, struct vfmig_error *err)
+static int ring_read(const char *path, uint64_t count, struct prove_log *ret, struct vfmig_error *err)
 {
-	if (!count || count > SIM_LOG_ENTRIES_MAX)
-		return error_set(err, -EINVAL, "%s: the device's log has %llu entries", path, (ull)count);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return error_errno(err, -errno, "%s", path);
@@ -88,6 +87,16 @@ int prove_log_read(const char *path, uint64_t count, struct prove_log *ret, stru
 	}
 	*ret = log;
 	return 0;
+}
+
+int prove_log_read(const char *path, const struct prove_claim *claim, struct prove_log *ret, struct vfmig_error *err)
+{
+	uint64_t count = claim->log_entries;
+
+	if (!count || count > SIM_LOG_ENTRIES_MAX)
+		return error_set(err, -EINVAL, "%s: the device's log has %llu entries", path, (ull)count);
+	return claim->control & SIM_CONTROL_SCATTER ? prove_pages_open(path, claim, ret, err)
+						    : ring_read(path, count, ret, err);
 }
 
 static bool slot_is_empty(const uint8_t *entry)
@@ -121,13 +130,18 @@ int prove_log_scan(struct prove_log *log, struct vfmig_error *err)
 void prove_log_clear(struct prove_log *log)
 {
 	free(log->entries);
+	prove_pages_close(log->pages);
 	memset(log, 0, sizeof(*log));
 }
 
-static int check_log(const struct prove_log *log, const struct sim_work *w, struct vfmig_error *err)
+static int check_log(struct prove_log *log, uint64_t since, const struct sim_work *w, struct vfmig_error *err)
 {
 	uint64_t step = 0, chain = 0;
 
+	if (log->pages)
+		prove_pages_step(log, w);
+	if (log->pages || w->step < (since ? since : log->first) || w->step > log->last)
+		return 0;
 	if (!sim_log_get(log->entries + w->step % log->count * SIM_LOG_ENTRY, &step, &chain) || step != w->step)
 		return error_set(err, -EBADMSG, "log: step %llu is missing", (ull)w->step);
 	if (chain != w->chain)
@@ -166,7 +180,7 @@ static int check_handover(const struct prove_claim *from, const struct prove_cla
 	return 0;
 }
 
-static int check_before(const struct prove_claim *claims, size_t count, const struct prove_log *log, uint64_t since,
+static int check_before(const struct prove_claim *claims, size_t count, struct prove_log *log, uint64_t since,
 			uint64_t last, struct vfmig_error *err)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -178,6 +192,10 @@ static int check_before(const struct prove_claim *claims, size_t count, const st
 	}
 	if (!log)
 		return 0;
+	if (log->pages)
+		return prove_pages_range(log, claims, count, since, err);
+	if (!since)
+		since = log->first;
 	if (!log->last)
 		return error_set(err, -EBADMSG, "log: empty");
 	if (since > log->last)
@@ -191,14 +209,12 @@ static int check_before(const struct prove_claim *claims, size_t count, const st
 	return 0;
 }
 
-int prove_run(const struct prove_claim *claims, size_t count, const struct prove_log *log, uint64_t since,
+int prove_run(const struct prove_claim *claims, size_t count, struct prove_log *log, uint64_t since,
 	      prove_progress_fn *progress, void *opaque, struct vfmig_error *err)
 {
 	uint64_t last = 0;
 	struct sim_work w;
 
-	if (log && !since)
-		since = log->first;
 	for (size_t i = 0; i < count; i++)
 		last = claims[i].step > last ? claims[i].step : last;
 	int r = check_before(claims, count, log, since, last, err);
@@ -210,8 +226,8 @@ int prove_run(const struct prove_claim *claims, size_t count, const struct prove
 		for (size_t i = 0; i < count && r == 0; i++)
 			if (claims[i].step == w.step)
 				r = check_claim(&claims[i], &w, err);
-		if (r == 0 && log && w.step >= since && w.step <= log->last)
-			r = check_log(log, &w, err);
+		if (r == 0 && log)
+			r = check_log(log, since, &w, err);
 		if (r < 0 || w.step == last)
 			break;
 		sim_work_step(&w);
@@ -219,5 +235,5 @@ int prove_run(const struct prove_claim *claims, size_t count, const struct prove
 			progress(opaque, w.step, last);
 	}
 	sim_work_destroy(&w);
-	return r;
+	return r == 0 && log && log->pages ? prove_pages_check(log, err) : r;
 }

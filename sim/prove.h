@@ -16,16 +16,20 @@ struct prove_claim {
 /* -EOPNOTSUPP: not a software device of this kind. */
 int prove_read(struct access *a, struct prove_claim *ret, struct vfmig_error *err);
 
-/* A log as it was found in memory; slot of step n: n % count. */
+/* A log as it was found in memory. All zeros: there is none. */
 struct prove_log {
-	uint8_t *entries;
+	uint8_t *entries; /* a ring: slot of step n is n % count */
+	struct prove_pages *pages; /* scattered; prove_pages.h */
 	uint64_t count;
-	uint64_t first, last; /* steps in it; last 0: none */
+	uint64_t first, last; /* steps in it; last 0: none, or not known yet */
 };
 
-/* Reads a log of claim->log_entries from the beginning of a file. Read the
- * claim after the log: then no step in it is too new. */
-int prove_log_read(const char *path, uint64_t count, struct prove_log *ret, struct vfmig_error *err);
+/*
+ * Reads a log of claim->log_entries from the beginning of a file. A ring is copied: read the claim again
+ * afterwards, then no step in it is too new. A scattered log's file is read when all is recomputed: by then nobody
+ * may write there.
+ */
+int prove_log_read(const char *path, const struct prove_claim *claim, struct prove_log *ret, struct vfmig_error *err);
 /* Finds first and last. -EBADMSG: a slot holds what does not belong there. */
 int prove_log_scan(struct prove_log *log, struct vfmig_error *err);
 void prove_log_clear(struct prove_log *log);
@@ -37,8 +41,13 @@ typedef void prove_progress_fn(void *opaque, uint64_t step, uint64_t last);
  * holds, and compares. The claims are of one piece of work: the first stopped
  * where the second resumed. log may be NULL; of it, the steps from `since` (0:
  * its first) on must all be there. 0: all is right; -EBADMSG: what is not.
+ *
+ * Of a scattered log all pages are checked. It was all zeros when the first step was logged, and from that one on
+ * every step was, up to the last. With two claims the first one's last step was still logged, and its steps that
+ * were not logged came before all that were (or `since` is the first); with one, `since` is the first step ever logged,
+ * needed only if some were not. -EINVAL: the claims cannot be so.
  */
-int prove_run(const struct prove_claim *claims, size_t count, const struct prove_log *log, uint64_t since,
+int prove_run(const struct prove_claim *claims, size_t count, struct prove_log *log, uint64_t since,
 	      prove_progress_fn *progress, void *opaque, struct vfmig_error *err);
 
 #endif

@@ -33,6 +33,8 @@ static void end_client(struct server *s, int end, const struct vfmig_error *caus
 		s->end = end;
 		s->cause = *cause;
 		shutdown(s->fd, SHUT_RDWR);
+		if (s->twin_fd >= 0)
+			shutdown(s->twin_fd, SHUT_RDWR);
 		pthread_cond_broadcast(&s->changed);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -80,16 +82,16 @@ static int queue_request(struct server *s, const struct vfio_user_header *h, str
 }
 
 /* A reply is for the one DMA request there is, or for nobody. */
-static bool claim_dma(struct server *s, const struct vfio_user_header *h)
+static bool claim_dma(struct server *s, int fd, const struct vfio_user_header *h)
 {
 	pthread_mutex_lock(&s->lock);
-	bool mine = s->dma_waiting && h->id == s->dma.id && h->command == s->dma.command;
+	bool mine = s->dma_waiting && fd == s->dma.fd && h->id == s->dma.id && h->command == s->dma.command;
 	s->dma_filling = mine;
 	pthread_mutex_unlock(&s->lock);
 	return mine;
 }
 
-static int receive_dma_data(struct server *s, size_t length, struct vfmig_error *err)
+static int receive_dma_data(struct server *s, int fd, size_t length, struct vfmig_error *err)
 {
 	uint32_t data = s->dma.command == VFIO_USER_DMA_READ ? s->dma.length : 0;
 	struct vfio_user_dma_io io;
@@ -97,29 +99,29 @@ static int receive_dma_data(struct server *s, size_t length, struct vfmig_error 
 	if (length != sizeof(io) + data)
 		return error_set(err, -EPROTO, "it answered DMA with %zu bytes, expected were %zu", length,
 				 sizeof(io) + data);
-	int r = user_socket_recv(s->fd, &io, sizeof(io), NULL, s->stop_fd, USER_NO_DEADLINE);
+	int r = user_socket_recv(fd, &io, sizeof(io), NULL, s->stop_fd, USER_NO_DEADLINE);
 	if (r == 0 && (io.address != s->dma.address || io.count != s->dma.length))
 		return error_set(err, -EPROTO, "it answered DMA of another range");
 	if (r == 0)
-		r = user_socket_recv(s->fd, s->dma.buffer, data, NULL, s->stop_fd, USER_NO_DEADLINE);
+		r = user_socket_recv(fd, s->dma.buffer, data, NULL, s->stop_fd, USER_NO_DEADLINE);
 	return r < 0 ? lost(r, err) : 0;
 }
 
-static int receive_dma_reply(struct server *s, const struct vfio_user_header *h, struct vfmig_error *err)
+static int receive_dma_reply(struct server *s, int fd, const struct vfio_user_header *h, struct vfmig_error *err)
 {
 	size_t length = h->size - sizeof(*h);
 	int r, result = 0;
 
-	if (!claim_dma(s, h))
+	if (!claim_dma(s, fd, h))
 		return error_set(err, -EPROTO, "it sent a reply (%s, id %u) that nobody waits for",
 				 user_command_name(h->command), h->id);
 	if (h->flags & VFIO_USER_ERROR) {
 		result = h->error > 0 && h->error <= 4095 && h->error != ENOTCONN ? -(int)h->error : -EIO;
-		r = user_socket_drain(s->fd, length, s->stop_fd, USER_NO_DEADLINE);
+		r = user_socket_drain(fd, length, s->stop_fd, USER_NO_DEADLINE);
 		if (r < 0)
 			lost(r, err);
 	} else {
-		r = receive_dma_data(s, length, err);
+		r = receive_dma_data(s, fd, length, err);
 	}
 	pthread_mutex_lock(&s->lock);
 	s->dma_filling = false;
@@ -132,12 +134,13 @@ static int receive_dma_reply(struct server *s, const struct vfio_user_header *h,
 	return r;
 }
 
-static int receive_message(struct server *s, struct vfmig_error *err)
+static int receive_message(struct server *s, int fd, struct vfmig_error *err)
 {
+	bool twin = fd != s->fd;
 	struct vfio_user_header h;
 	struct user_fds fds = { 0 };
 
-	int r = user_socket_recv(s->fd, &h, sizeof(h), &fds, s->stop_fd, USER_NO_DEADLINE);
+	int r = user_socket_recv(fd, &h, sizeof(h), &fds, s->stop_fd, USER_NO_DEADLINE);
 	if (r == -ENODATA)
 		error_set(err, r, "it left");
 	else if (r < 0)
@@ -145,10 +148,12 @@ static int receive_message(struct server *s, struct vfmig_error *err)
 	else if (h.size < sizeof(h) || h.size > VFIO_USER_MAX_MESSAGE)
 		r = error_set(err, -EPROTO, "it announced a message of %u bytes, expected were %zu to %u", h.size,
 			      sizeof(h), VFIO_USER_MAX_MESSAGE);
+	else if (twin && (h.flags & VFIO_USER_TYPE_MASK) == VFIO_USER_TYPE_COMMAND)
+		r = error_set(err, -EPROTO, "it sent %s on its twin socket", user_command_name(h.command));
 	else if ((h.flags & VFIO_USER_TYPE_MASK) == VFIO_USER_TYPE_COMMAND)
 		r = queue_request(s, &h, &fds, err);
 	else if ((h.flags & VFIO_USER_TYPE_MASK) == VFIO_USER_TYPE_REPLY)
-		r = receive_dma_reply(s, &h, err);
+		r = receive_dma_reply(s, fd, &h, err);
 	else
 		r = error_set(err, -EPROTO, "it sent a message of type %u, expected was 0 or 1",
 			      h.flags & VFIO_USER_TYPE_MASK);
@@ -162,9 +167,26 @@ static void *receive_thread(void *arg)
 	struct vfmig_error err = { 0 };
 	int r;
 
-	while ((r = receive_message(s, &err)) == 0)
+	while ((r = receive_message(s, s->fd, &err)) == 0)
 		;
 	end_client(s, r, &err);
+	return NULL;
+}
+
+/* A client that closes both sockets may have sent requests before: the other thread reads to the end and says that it
+ * left. */
+static void *twin_thread(void *arg)
+{
+	struct server *s = arg;
+	struct vfmig_error err = { 0 };
+	int r;
+
+	while ((r = receive_message(s, s->twin_fd, &err)) == 0)
+		;
+	if (r == -ENODATA)
+		shutdown(s->fd, SHUT_RD);
+	else
+		end_client(s, r, &err);
 	return NULL;
 }
 
@@ -215,12 +237,21 @@ static int send_reply(struct server *s, const struct message *m, int result, con
 	return e;
 }
 
-/* From now on DMA by messages is possible. */
-static void publish_limits(struct server *s)
+/* From now on DMA by messages is possible: the client has its end of the twin socket. */
+static int begin_dma_service(struct server *s, struct vfmig_error *err)
 {
+	if (s->client.twin_fd >= 0) {
+		close(s->client.twin_fd);
+		s->client.twin_fd = -1;
+		int r = thread_start(&s->twin_thread, twin_thread, s);
+		if (r < 0)
+			return error_errno(err, r, "starting a thread");
+		s->has_twin_thread = true;
+	}
 	pthread_mutex_lock(&s->lock);
-	s->max_dma = (uint32_t)min_u64(s->client.limits.max_data, VFIO_USER_SAFE_DATA);
+	s->max_dma = user_limits_write(&s->client.limits);
 	pthread_mutex_unlock(&s->lock);
+	return 0;
 }
 
 /* Carries out one request and replies. < 0: that was the last one of this client. */
@@ -240,7 +271,7 @@ static int do_request(struct server *s, struct message *m, struct vfmig_error *e
 			return error_errno(err, e, "replying");
 	}
 	if (!was_negotiated && s->client.negotiated)
-		publish_limits(s);
+		return begin_dma_service(s, err);
 	return s->client.negotiated ? 0 : result;
 }
 
@@ -274,8 +305,8 @@ static int end_of_client(struct server *s, struct vfmig_error *err)
 	pthread_mutex_lock(&s->lock);
 	while (s->dma_active)
 		pthread_cond_wait(&s->changed, &s->lock);
-	int fd = s->fd;
-	s->fd = -1;
+	int fd = s->fd, twin_fd = s->twin_fd;
+	s->fd = s->twin_fd = -1;
 	struct message *m = s->first;
 	s->first = NULL;
 	s->last = &s->first;
@@ -285,6 +316,8 @@ static int end_of_client(struct server *s, struct vfmig_error *err)
 		*err = s->cause;
 	pthread_mutex_unlock(&s->lock);
 	close(fd);
+	if (twin_fd >= 0)
+		close(twin_fd);
 	while (m) {
 		struct message *next = m->next;
 		free_message(m);
@@ -303,6 +336,9 @@ int server_serve(struct server *s, int fd, struct vfmig_error *err)
 	if (r == 0) {
 		handle_requests(s);
 		pthread_join(receiver, NULL);
+		if (s->has_twin_thread)
+			pthread_join(s->twin_thread, NULL);
+		s->has_twin_thread = false;
 	} else {
 		struct vfmig_error cause;
 		end_client(s, error_errno(&cause, r, "starting a thread"), &cause);
@@ -366,6 +402,7 @@ static int begin_dma(struct server *s, bool write, uint64_t iova, void *buffer, 
 	bool connected = s->fd >= 0 && s->end == 0 && s->max_dma > 0;
 	if (connected) {
 		s->dma.id++;
+		s->dma.fd = s->twin_fd >= 0 ? s->twin_fd : s->fd;
 		s->dma.command = write ? VFIO_USER_DMA_WRITE : VFIO_USER_DMA_READ;
 		s->dma.address = iova;
 		s->dma.buffer = buffer;
@@ -386,8 +423,8 @@ static int send_dma(struct server *s, struct vfio_user_header *h)
 		{ s->dma.buffer, h->command == VFIO_USER_DMA_WRITE ? s->dma.length : 0 },
 	};
 	h->size = (uint32_t)(sizeof(*h) + sizeof(io) + iov[2].iov_len);
-	pthread_mutex_lock(&s->send_lock);
-	int r = user_socket_send(s->fd, iov, 3, NULL, 0, USER_NO_DEADLINE);
+	pthread_mutex_lock(&s->send_lock); /* of both sockets: a client takes what comes by either */
+	int r = user_socket_send(s->dma.fd, iov, 3, NULL, 0, USER_NO_DEADLINE);
 	pthread_mutex_unlock(&s->send_lock);
 	return r;
 }
@@ -449,7 +486,7 @@ int server_new(struct access *device, const struct server_hooks *hooks, void *op
 	s->opaque = opaque;
 	s->buffer = buffer;
 	s->stop_fd = stop_fd;
-	s->fd = -1;
+	s->fd = s->twin_fd = s->client.twin_fd = -1;
 	s->last = &s->first;
 	pthread_mutex_init(&s->send_lock, NULL);
 	pthread_mutex_init(&s->dma_lock, NULL);
@@ -457,6 +494,11 @@ int server_new(struct access *device, const struct server_hooks *hooks, void *op
 	pthread_cond_init(&s->changed, NULL);
 	*ret = s;
 	return 0;
+}
+
+void server_set_options(struct server *s, const struct server_options *options)
+{
+	s->options = *options;
 }
 
 void server_free(struct server *s)

@@ -8,7 +8,8 @@
  *
  * Threads. Every access_* call comes from the thread that called server_run
  * (or server_serve), one at a time. A second thread of the server receives: so
- * a DMA answer gets through while a request of the client's is being handled.
+ * a DMA answer gets through while a request of the client's is being handled. A
+ * third one does where DMA goes by a twin socket of the client's.
  *
  * Therefore the one rule for a device that calls server_dma: it must not hold
  * a lock that any of its access functions takes. A state write that
@@ -47,6 +48,16 @@ int server_new(struct access *device, const struct server_hooks *hooks, void *op
 	       struct vfmig_error *err);
 /* Not while server_run or server_serve run, or the device may call server_dma. */
 void server_free(struct server *s); /* NULL is fine */
+
+/* What the server does without, as other servers do. All false: nothing. */
+struct server_options {
+	bool no_fds;            /* max_msg_fds 0: the client's memory is reached by messages only */
+	bool no_twin;           /* DMA stays on the client's own socket, also when it offers a second */
+	bool no_whole_messages; /* does not say that it is vfmig's and takes large messages */
+};
+
+/* Before server_run and server_serve. */
+void server_set_options(struct server *s, const struct server_options *options);
 
 /* Accepts clients on a listening socket (borrowed) until server_stop. 0: stopped. */
 int server_run(struct server *s, int listen_fd, struct vfmig_error *err);

@@ -38,6 +38,8 @@ struct client {
 	struct client_mapping *mappings;
 	size_t num_mappings;
 	uint64_t irqs; /* bit n: interrupt index n has eventfds */
+	uint64_t logs[2]; /* by enum access_log: the page size of one that was started, or 0 */
+	int twin_fd;      /* the client's end of its twin socket, on its way there; -1: none */
 };
 
 struct server {
@@ -46,9 +48,12 @@ struct server {
 	const struct server_hooks *hooks;
 	void *opaque;
 	int stop_fd;
+	struct server_options options;
 
 	/* The thread in server_run's alone */
 	struct client client;
+	pthread_t twin_thread;
+	bool has_twin_thread;
 	uint8_t *buffer; /* VFIO_USER_MAX_DATA bytes for a reply's data */
 
 	pthread_mutex_t send_lock; /* a message goes out whole */
@@ -57,6 +62,7 @@ struct server {
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t changed;
 	int fd;           /* the client's; -1: none */
+	int twin_fd;      /* where DMA goes instead; -1: to fd */
 	uint32_t max_dma; /* bytes in one DMA message; 0: VERSION has not come yet */
 	int end;          /* -errno: the client is gone, or is to go, for this reason */
 	struct vfmig_error cause;
@@ -67,6 +73,7 @@ struct server {
 	bool dma_filling; /* and is being received */
 	struct {
 		uint16_t id, command;
+		int fd;
 		uint64_t address;
 		void *buffer;
 		uint32_t length;
@@ -80,6 +87,17 @@ struct server {
  * client that is not negotiated yet is dropped.
  */
 int server_handle(struct server *s, struct message *m, struct reply *r, struct vfmig_error *err);
+
+/* The mapping's end. bitmap not NULL: with the last report of ACCESS_LOG_MAPPINGS, which was started. */
+int server_unmap_range(struct server *s, uint64_t iova, uint64_t size, uint64_t *bitmap, struct vfmig_error *err);
+
+/* server_dirty.c. Requests, as server_handle; server_handle_logging: of DEVICE_FEATURE, when server_is_logging. */
+bool server_is_logging(uint32_t index);
+int server_handle_logging(struct server *s, const struct vfio_user_feature *feature, const uint8_t *data,
+			  size_t length, struct reply *r, struct vfmig_error *err);
+int server_handle_dirty_pages(struct server *s, struct message *m, struct reply *r, struct vfmig_error *err);
+int server_unmap_with_bitmap(struct server *s, const struct message *m, struct reply *r, struct vfmig_error *err);
+void server_stop_logs(struct server *s);
 
 /* Takes back from the device what the client left in it, and forgets the client. */
 void server_forget_client(struct server *s);

@@ -2,6 +2,7 @@
 /* server_requests.c: a vfio-user client's requests, checked and given to the device. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -22,6 +23,22 @@ static int bad(struct vfmig_error *err, const char *what)
 	return error_set(err, -EINVAL, "%s", what);
 }
 
+/* A client that would take its twin socket gets one. */
+static int offer_twin(struct server *s, struct vfmig_error *err)
+{
+	int fds[2];
+
+	if (s->options.no_twin || !s->client.limits.twin || s->client.limits.max_fds == 0)
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return error_errno(err, -errno, "twin socket");
+	s->client.twin_fd = fds[1];
+	pthread_mutex_lock(&s->lock);
+	s->twin_fd = fds[0];
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
 static int handle_version(struct server *s, struct message *m, struct reply *r, struct vfmig_error *err)
 {
 	struct vfio_user_version version;
@@ -32,9 +49,18 @@ static int handle_version(struct server *s, struct message *m, struct reply *r, 
 	if (user_limits_parse((const char *)m->body + sizeof(version), m->length - sizeof(version), &s->client.limits,
 			      err) < 0)
 		return -EPROTO;
-	char *ours = user_limits_format();
+	int e = offer_twin(s, err);
+	if (e < 0)
+		return e;
+	const struct user_announcement us = {
+		.max_fds = s->options.no_fds ? 0 : VFIO_USER_MAX_FDS,
+		.whole_messages = !s->options.no_whole_messages,
+		.twin = s->client.twin_fd >= 0,
+	};
+	char *ours = user_limits_format(&us);
 	if (!ours)
 		return error_errno(err, -ENOMEM, "VERSION");
+	r->fd = s->client.twin_fd;
 	r->data_length = strlen(ours) + 1;
 	memcpy(s->buffer, ours, r->data_length);
 	r->data = s->buffer;
@@ -265,10 +291,12 @@ static int handle_dma_map(struct server *s, struct message *m, struct reply *r, 
 	return 0;
 }
 
-static int unmap_one(struct server *s, struct client_mapping **at, struct vfmig_error *err)
+static int unmap_one(struct server *s, struct client_mapping **at, uint64_t *bitmap, struct vfmig_error *err)
 {
 	struct client_mapping *mapping = *at;
-	int e = access_dma_unmap(s->device, mapping->iova, mapping->size, err);
+	int e = bitmap ? access_dma_unmap_dirty(s->device, ACCESS_LOG_MAPPINGS, mapping->iova, mapping->size,
+						s->client.logs[ACCESS_LOG_MAPPINGS], bitmap, err)
+		       : access_dma_unmap(s->device, mapping->iova, mapping->size, err);
 
 	*at = mapping->next;
 	s->client.num_mappings--;
@@ -280,18 +308,18 @@ static int unmap_all(struct server *s, struct vfmig_error *err)
 {
 	int e = 0;
 	while (s->client.mappings) {
-		int one = unmap_one(s, &s->client.mappings, err);
+		int one = unmap_one(s, &s->client.mappings, NULL, err);
 		e = e ? e : one;
 	}
 	return e;
 }
 
-static int unmap_range(struct server *s, uint64_t iova, uint64_t size, struct vfmig_error *err)
+int server_unmap_range(struct server *s, uint64_t iova, uint64_t size, uint64_t *bitmap, struct vfmig_error *err)
 {
 	struct client_mapping **at = &s->client.mappings;
 	while (*at && ((*at)->iova != iova || (*at)->size != size))
 		at = &(*at)->next;
-	return *at ? unmap_one(s, at, err) : error_set(err, -ENOENT, "there is no such mapping");
+	return *at ? unmap_one(s, at, bitmap, err) : error_set(err, -ENOENT, "there is no such mapping");
 }
 
 static int handle_dma_unmap(struct server *s, struct message *m, struct reply *r, struct vfmig_error *err)
@@ -300,12 +328,16 @@ static int handle_dma_unmap(struct server *s, struct message *m, struct reply *r
 	int e;
 
 	memcpy(&unmap, m->body, sizeof(unmap));
-	if (unmap.argsz < sizeof(unmap))
+	if (unmap.argsz < m->length)
 		return bad(err, "argsz is too small");
+	if (unmap.flags == VFIO_USER_UNMAP_BITMAP)
+		return server_unmap_with_bitmap(s, m, r, err);
+	if (m->length > sizeof(unmap))
+		return bad(err, "more bytes than that takes");
 	if (unmap.flags == VFIO_USER_UNMAP_ALL && unmap.iova == 0 && unmap.size == 0)
 		e = unmap_all(s, err);
 	else if (unmap.flags == 0)
-		e = unmap_range(s, unmap.iova, unmap.size, err);
+		e = server_unmap_range(s, unmap.iova, unmap.size, NULL, err);
 	else
 		e = error_set(err, -EINVAL, "flags 0x%x", unmap.flags);
 	return e < 0 ? e : put_body(r, &unmap, sizeof(unmap));
@@ -346,9 +378,13 @@ static int handle_feature(struct server *s, struct message *m, struct reply *r, 
 	memcpy(&feature, m->body, sizeof(feature));
 	uint32_t index = feature.flags & VFIO_USER_FEATURE_MASK;
 	uint32_t ops = feature.flags & (VFIO_USER_FEATURE_GET | VFIO_USER_FEATURE_SET);
-	memcpy(s->buffer, m->body + sizeof(feature), length);
 	if (feature.argsz < m->length || !ops)
 		return bad(err, "argsz or flags");
+	if (server_is_logging(index)) {
+		e = server_handle_logging(s, &feature, m->body + sizeof(feature), length, r, err);
+		return e == -EOPNOTSUPP ? -EINVAL : e;
+	}
+	memcpy(s->buffer, m->body + sizeof(feature), length);
 	if (is_plain(index))
 		e = access_feature(s->device, feature.flags, s->buffer, length, err);
 	else if (index != VFIO_USER_FEATURE_MIG_DEVICE_STATE || feature.flags & VFIO_USER_FEATURE_PROBE)
@@ -398,7 +434,7 @@ static int handle_mig_data_write(struct server *s, struct message *m, struct rep
 	return 0;
 }
 
-#define FEATURE_DATA_MAX 4096u
+#define FEATURE_DATA_MAX 8192u /* the largest is LOGGING_START's */
 #define EXACTLY(type, handler) { sizeof(type), sizeof(type), handler }
 
 /* How many bytes a request's body has, and what does it. */
@@ -408,7 +444,9 @@ static const struct request_kind {
 } kinds[] = {
 	[VFIO_USER_VERSION] = { sizeof(struct vfio_user_version), VFIO_USER_MAX_VERSION, handle_version },
 	[VFIO_USER_DMA_MAP] = EXACTLY(struct vfio_user_dma_map, handle_dma_map),
-	[VFIO_USER_DMA_UNMAP] = EXACTLY(struct vfio_user_dma_unmap, handle_dma_unmap),
+	[VFIO_USER_DMA_UNMAP] = { sizeof(struct vfio_user_dma_unmap),
+				  sizeof(struct vfio_user_dma_unmap) + sizeof(struct vfio_user_bitmap),
+				  handle_dma_unmap },
 	[VFIO_USER_DEVICE_GET_INFO] = EXACTLY(struct vfio_user_device_info, handle_device_info),
 	[VFIO_USER_DEVICE_GET_REGION_INFO] = EXACTLY(struct vfio_user_region_info, handle_region_info),
 	[VFIO_USER_DEVICE_GET_IRQ_INFO] = EXACTLY(struct vfio_user_irq_info, handle_irq_info),
@@ -417,6 +455,9 @@ static const struct request_kind {
 	[VFIO_USER_REGION_WRITE] = { sizeof(struct vfio_user_region_io),
 				     sizeof(struct vfio_user_region_io) + VFIO_USER_MAX_DATA, handle_region_write },
 	[VFIO_USER_DEVICE_RESET] = { 0, 0, handle_reset },
+	[VFIO_USER_DIRTY_PAGES] = { sizeof(struct vfio_user_dirty_pages),
+				    sizeof(struct vfio_user_dirty_pages) + sizeof(struct vfio_user_dirty_range),
+				    server_handle_dirty_pages },
 	[VFIO_USER_DEVICE_FEATURE] = { sizeof(struct vfio_user_feature),
 				       sizeof(struct vfio_user_feature) + FEATURE_DATA_MAX, handle_feature },
 	[VFIO_USER_MIG_DATA_READ] = EXACTLY(struct vfio_user_mig_data, handle_mig_data_read),
@@ -442,9 +483,12 @@ int server_handle(struct server *s, struct message *m, struct reply *r, struct v
 
 void server_forget_client(struct server *s)
 {
+	server_stop_logs(s);
 	unmap_all(s, NULL);
 	for (uint32_t i = 0; i < 64; i++)
 		if (s->client.irqs & UINT64_C(1) << i)
 			access_set_irqs(s->device, i, 0, 0, NULL, NULL);
-	memset(&s->client, 0, sizeof(s->client));
+	if (s->client.twin_fd >= 0)
+		close(s->client.twin_fd);
+	s->client = (struct client) { .twin_fd = -1 };
 }

@@ -36,6 +36,18 @@ static int map_memory(struct sim_mapping *m, int fd, uint64_t offset, struct vfm
 	return 0;
 }
 
+static void unmap_memory(const struct sim_mapping *m)
+{
+	if (m->address)
+		munmap(m->address, m->length);
+}
+
+/* Another one cannot be asked for in a report. */
+static bool of_whole_pages(const struct sim_mapping *m)
+{
+	return !((m->iova | m->length) % SIM_DIRTY_PAGE);
+}
+
 int sim_dma_map(struct sim_device *d, uint64_t iova, uint64_t length, int fd, uint64_t offset, uint32_t flags,
 		struct vfmig_error *err)
 {
@@ -53,6 +65,13 @@ int sim_dma_map(struct sim_device *d, uint64_t iova, uint64_t length, int fd, ui
 		int r = map_memory(&m, fd, offset, err);
 		if (r < 0)
 			return r;
+	}
+	if (d->dirty.on && d->options.interface == SIM_V1 && of_whole_pages(&m)) {
+		int r = sim_dirty_add(&d->dirty, iova, length, err);
+		if (r < 0) {
+			unmap_memory(&m);
+			return r;
+		}
 	}
 	d->mappings[d->mapping_count++] = m;
 	return 0;
@@ -73,11 +92,10 @@ int sim_dma_unmap(struct sim_device *d, uint64_t iova, uint64_t length, struct v
 	if (!m)
 		return error_set(err, -ENOENT, "no DMA mapping of 0x%llx bytes at 0x%llx", (unsigned long long)length,
 				 (unsigned long long)iova);
-	if (m->address)
-		munmap(m->address, m->length);
+	unmap_memory(m);
 	*m = d->mappings[--d->mapping_count];
-	if (d->options.interface == SIM_V1) /* what logs then knows of mappings only */
-		sim_dirty_take(&d->dirty, iova, length, SIM_DIRTY_PAGE, NULL, false);
+	if (d->options.interface == SIM_V1)
+		sim_dirty_remove(&d->dirty, iova, length);
 	return 0;
 }
 
@@ -124,14 +142,12 @@ static bool write_memory(struct sim_device *d, uint64_t iova, const void *data, 
 
 	if (!m)
 		return false;
-	if (m->address) {
+	bool written = true;
+	if (m->address)
 		memcpy(m->address + (iova - m->iova), data, length);
-		sim_dirty_mark(&d->dirty, iova, length);
-		return true;
-	}
-	/* A message that fails may have been carried out; and a report may come before one that does not. */
-	sim_dirty_mark(&d->dirty, iova, length);
-	bool written = send_message(d, iova, data, length);
+	else
+		written = send_message(d, iova, data, length);
+	/* Not before: a report meanwhile would have told too early. And a message that failed may have arrived. */
 	sim_dirty_mark(&d->dirty, iova, length);
 	return written;
 }
@@ -172,15 +188,29 @@ static int check_log(const struct sim_device *d, enum access_log log, struct vfm
 int sim_dma_dirty_start(struct sim_device *d, enum access_log log, const struct access_range *ranges, size_t count,
 			uint64_t page_size, struct vfmig_error *err)
 {
+	struct access_range mapped[SIM_MAPPINGS_MAX];
 	int r = check_log(d, log, err);
 
+	if (r < 0)
+		return r;
+	if (log == ACCESS_LOG_DEVICE && !count)
+		return error_set(err, -EINVAL, "no range to log");
+	if (log == ACCESS_LOG_MAPPINGS) { /* whatever is asked for: all there are, and those to come */
+		count = 0;
+		for (size_t i = 0; i < d->mapping_count; i++)
+			if (of_whole_pages(&d->mappings[i]))
+				mapped[count++] = (struct access_range){ d->mappings[i].iova, d->mappings[i].length };
+		ranges = mapped;
+	}
 	/* A client that wants larger pages gets them: a report takes any size. */
-	return r < 0 ? r : sim_dirty_start(&d->dirty, ranges, count, page_size, err);
+	return sim_dirty_start(&d->dirty, ranges, count, page_size, err);
 }
 
-static int report_check(struct sim_device *d, enum access_log log, uint64_t iova, uint64_t length,
+/* 0: such a report may be taken. One that fails by a fault is lost, as the interface allows. May drop the lock. */
+static int report_begin(struct sim_device *d, enum access_log log, uint64_t iova, uint64_t length,
 			uint64_t page_size, struct vfmig_error *err)
 {
+	const struct fault *f;
 	int r = check_log(d, log, err);
 
 	if (r == 0)
@@ -188,16 +218,28 @@ static int report_check(struct sim_device *d, enum access_log log, uint64_t iova
 	if (r == 0 && log == ACCESS_LOG_MAPPINGS && !find_inside(d, iova, length))
 		r = error_set(err, -EINVAL, "0x%llx bytes at 0x%llx are not inside one mapping",
 			      (unsigned long long)length, (unsigned long long)iova);
+	if (r < 0)
+		return r;
+	r = sim_device_fault(d, FAULT_DIRTY_REPORT, &f, err);
+	if (r < 0)
+		sim_dirty_take(&d->dirty, iova, length, page_size, NULL, false);
+	d->lose_page |= f && f->kind == FAULT_LOSE_PAGE;
 	return r;
+}
+
+static void report_take(struct sim_device *d, uint64_t iova, uint64_t length, uint64_t page_size, void *bitmap)
+{
+	if (sim_dirty_take(&d->dirty, iova, length, page_size, bitmap, d->lose_page))
+		d->lose_page = false;
 }
 
 int sim_dma_dirty_report(struct sim_device *d, enum access_log log, uint64_t iova, uint64_t length,
 			 uint64_t page_size, void *bitmap, struct vfmig_error *err)
 {
-	int r = report_check(d, log, iova, length, page_size, err);
+	int r = report_begin(d, log, iova, length, page_size, err);
 
 	if (r == 0)
-		sim_dirty_take(&d->dirty, iova, length, page_size, bitmap, false);
+		report_take(d, iova, length, page_size, bitmap);
 	return r;
 }
 
@@ -213,10 +255,14 @@ int sim_dma_dirty_stop(struct sim_device *d, enum access_log log, struct vfmig_e
 int sim_dma_unmap_dirty(struct sim_device *d, enum access_log log, uint64_t iova, uint64_t length,
 			uint64_t page_size, void *bitmap, struct vfmig_error *err)
 {
+	int r = find_mapping(d, iova, length) ? 0 : sim_dma_unmap(d, iova, length, err);
+
+	if (r == 0)
+		r = report_begin(d, log, iova, length, page_size, err);
+	if (r < 0)
+		return r;
 	/* No message is on its way from here on, and the lock stays held: nothing is written between the two. */
 	sim_engine_quiesce(d);
-	if (!find_mapping(d, iova, length))
-		return sim_dma_unmap(d, iova, length, err);
-	int r = sim_dma_dirty_report(d, log, iova, length, page_size, bitmap, err);
-	return r < 0 ? r : sim_dma_unmap(d, iova, length, err);
+	report_take(d, iova, length, page_size, bitmap);
+	return sim_dma_unmap(d, iova, length, err);
 }

@@ -4,13 +4,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "command.h"
 #include "open.h"
 #include "output.h"
-#include "sim/prove.h"
+#include "sim/prove_pages.h"
 
 #define DEVICES_MAX 2
 
@@ -21,17 +22,24 @@ struct prove_arguments {
 	size_t count;
 	const char *log_path;
 	uint64_t since;
-	uint64_t wait; /* steps */
+	uint64_t wait;	      /* steps */
+	uint64_t logged_then; /* with --wait: before the file became memory */
 	bool json;
 };
 
 static const struct argp_option options[] = {
-	{ "log", OPT_LOG, "FILE", 0, "Check the log that the (last) device wrote: FILE is the memory at its log's IOVA",
+	{ "log", OPT_LOG, "FILE", 0,
+	  "Check the log that the (last) device wrote: FILE is the memory at its log's IOVA. "
+	  "Of a scattered log every page, which nobody may write meanwhile",
 	  0 },
-	{ "since", OPT_SINCE, "STEP", 0, "The log must hold every step from this one on (default: its first)", 0 },
+	{ "since", OPT_SINCE, "STEP", 0,
+	  "The log must hold every step from this one on (default: its first). Of a scattered log: "
+	  "the first step that was logged (default: as the source has it: all before were not logged; needed for one "
+	  "device that has done steps without memory)",
+	  0 },
 	{ "wait", OPT_WAIT, "STEPS", 0,
 	  "Look when the (last) device has done as many steps more; it writes its log into "
-	  "FILE meanwhile, and those steps are checked",
+	  "FILE meanwhile, and those steps are checked; a scattered log wants a new FILE",
 	  0 },
 	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 0 },
 	{ 0 },
@@ -81,45 +89,67 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 }
 
 /* Lets the device go on until it has done so many steps more. */
-static int wait_steps(struct access *access, uint64_t steps, uint64_t *ret_from, struct vfmig_error *err)
+static int wait_steps(struct access *access, uint64_t steps, struct prove_claim *ret_then, struct vfmig_error *err)
 {
 	const struct timespec nap = { .tv_nsec = NS_PER_MS };
 	struct prove_claim c;
 	int r = prove_read(access, &c, err);
-	uint64_t from = c.step;
 
-	while (r == 0 && c.step - from < steps) {
+	if (r == 0)
+		*ret_then = c;
+	while (r == 0 && c.step - ret_then->step < steps) {
 		if (!(c.control & 1))
 			return error_set(err, -EINVAL, "it does no steps: its engine is off");
 		nanosleep(&nap, NULL);
 		r = prove_read(access, &c, err);
 	}
-	*ret_from = from + 1;
+	return r;
+}
+
+/* The file becomes as long as the device's log; a scattered one is of zeros at first. */
+static int make_file(const char *path, bool scattered, uint64_t length, int *ret_fd, struct vfmig_error *err)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), r = 0;
+	struct stat st;
+
+	if (fd < 0)
+		return error_errno(err, -errno, "%s", path);
+	if (fstat(fd, &st) < 0)
+		r = error_errno(err, -errno, "%s", path);
+	else if (scattered && st.st_size)
+		r = error_set(err, -EEXIST, "%s is there already: a scattered log begins with an empty file", path);
+	else if (ftruncate(fd, (off_t)length) < 0)
+		r = error_errno(err, -errno, "%s: %" PRIu64 " bytes", path, length);
+	if (r < 0)
+		close(fd);
+	else
+		*ret_fd = fd;
 	return r;
 }
 
 /* The same with the log's file as the device's memory; afterwards the log holds the steps from `since` on. */
 static int wait_with_log(struct access *access, struct prove_arguments *a, struct vfmig_error *err)
 {
-	struct prove_claim c;
-	int r = prove_read(access, &c, err);
+	struct prove_claim c, then = { 0 };
+	int fd = -1, r = prove_read(access, &c, err);
 
 	if (r < 0)
 		return r;
-	uint64_t length = c.log_entries * SIM_LOG_ENTRY;
+	bool scattered = c.control & SIM_CONTROL_SCATTER;
+	uint64_t length = c.log_entries * (scattered ? SIM_SCATTER_PAGE : SIM_LOG_ENTRY);
 	if (!c.log_entries || c.log_entries > SIM_LOG_ENTRIES_MAX)
 		return error_set(err, -EINVAL, "its log is off");
-	int fd = open(a->log_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return error_errno(err, -errno, "%s", a->log_path);
-	if (ftruncate(fd, (off_t)length) < 0)
-		r = error_errno(err, -errno, "%s: %" PRIu64 " bytes", a->log_path, length);
-	else
-		r = access_dma_map(access, c.log_iova, length, fd, 0, VFMIG_DMA_READ | VFMIG_DMA_WRITE, err);
+	r = make_file(a->log_path, scattered, length, &fd, err);
+	if (r < 0)
+		return r;
+	r = access_dma_map(access, c.log_iova, length, fd, 0, VFMIG_DMA_READ | VFMIG_DMA_WRITE, err);
 	close(fd);
 	if (r < 0)
 		return r;
-	r = wait_steps(access, a->wait, &a->since, err);
+	r = wait_steps(access, a->wait, &then, err);
+	/* Of a scattered log the very first step counts, which may have come before `then`. */
+	a->logged_then = c.logged;
+	a->since = then.step + 1 - (scattered ? then.logged - c.logged : 0);
 	int unmapped = access_dma_unmap(access, c.log_iova, length, r < 0 ? NULL : err);
 	return r < 0 ? r : unmapped;
 }
@@ -133,15 +163,19 @@ static int read_claim(struct prove_arguments *a, size_t i, struct prove_claim *r
 	if (r < 0)
 		return r;
 	bool last = i + 1 == a->count;
-	uint64_t from;
+	struct prove_claim then;
 	if (last && a->wait)
-		r = a->log_path ? wait_with_log(access, a, err) : wait_steps(access, a->wait, &from, err);
+		r = a->log_path ? wait_with_log(access, a, err) : wait_steps(access, a->wait, &then, err);
 	if (r == 0)
 		r = prove_read(access, ret, err);
 	if (r == 0 && last && a->log_path) {
-		r = prove_log_read(a->log_path, ret->log_entries, log, err);
+		r = prove_log_read(a->log_path, ret, log, err);
 		if (r == 0) /* again: now no step in the log can be too new */
 			r = prove_read(access, ret, err);
+		if (r == 0 && log->pages && a->wait) {
+			log->first = a->since;
+			log->last = a->since - 1 + (ret->logged - a->logged_then);
+		}
 	}
 	access_close(access);
 	ret->name = a->uris[i];
@@ -179,7 +213,8 @@ static struct json_object *claim_json(const struct prove_claim *c)
 	json_object_object_add(o, "uri", json_object_new_string(c->name));
 	json_object_object_add(o, "seed", json_object_new_uint64(c->seed));
 	json_object_object_add(o, "state_bytes", json_object_new_uint64(c->state_bytes));
-	json_object_object_add(o, "engine", json_object_new_boolean(c->control & 1));
+	json_object_object_add(o, "engine", json_object_new_boolean((c->control & SIM_CONTROL_ON) != 0));
+	json_object_object_add(o, "scatter", json_object_new_boolean((c->control & SIM_CONTROL_SCATTER) != 0));
 	json_object_object_add(o, "step", json_object_new_uint64(c->step));
 	json_object_object_add(o, "chain", hex(c->chain));
 	json_object_object_add(o, "digest", hex(c->digest));
@@ -190,8 +225,37 @@ static struct json_object *claim_json(const struct prove_claim *c)
 	return o;
 }
 
+static uint64_t first_step(const struct prove_arguments *a, const struct prove_log *log)
+{
+	return a->since && !log->pages ? a->since : log->first;
+}
+
+static struct json_object *log_json(const struct prove_arguments *a, const struct prove_log *log)
+{
+	struct json_object *o = json_object_new_object();
+	const struct prove_pages *p = log->pages;
+
+	json_object_object_add(o, "first", json_object_new_uint64(first_step(a, log)));
+	json_object_object_add(o, "last", json_object_new_uint64(log->last));
+	if (!p || !p->checked)
+		return o;
+	json_object_object_add(o, "pages", json_object_new_uint64(log->count));
+	json_object_object_add(o, "pages_written", json_object_new_uint64(p->written));
+	json_object_object_add(o, "pages_wrong", json_object_new_uint64(p->wrong));
+	if (!p->wrong)
+		return o;
+	const struct prove_wrong *w = &p->first_wrong;
+	struct json_object *wrong = json_object_new_object();
+	json_object_object_add(wrong, "page", json_object_new_uint64(w->page));
+	json_object_object_add(wrong, "iova", json_object_new_uint64(w->iova));
+	json_object_object_add(wrong, "expected_step", json_object_new_uint64(w->expected));
+	json_object_object_add(wrong, "found_step", json_object_new_uint64(w->found));
+	json_object_object_add(o, "first_wrong", wrong);
+	return o;
+}
+
 static void print_json(const struct prove_arguments *a, const struct prove_claim *claims, const struct prove_log *log,
-		       uint64_t since, int code, const char *message)
+		       int code, const char *message)
 {
 	struct json_object *o = json_object_new_object(), *devices = json_object_new_array();
 
@@ -202,12 +266,8 @@ static void print_json(const struct prove_arguments *a, const struct prove_claim
 		if (claims[i].name)
 			json_object_array_add(devices, claim_json(&claims[i]));
 	json_object_object_add(o, "devices", devices);
-	if (log->entries) {
-		struct json_object *l = json_object_new_object();
-		json_object_object_add(l, "first", json_object_new_uint64(since ? since : log->first));
-		json_object_object_add(l, "last", json_object_new_uint64(log->last));
-		json_object_object_add(o, "log", l);
-	}
+	if (log->count)
+		json_object_object_add(o, "log", log_json(a, log));
 	output_json(stdout, o, true);
 }
 
@@ -220,9 +280,13 @@ static void print_text(const struct prove_arguments *a, const struct prove_claim
 	if (a->count == 2)
 		printf("%s went on at step %" PRIu64 ", where %s had stopped: none lost, none repeated\n",
 		       claims[1].name, claims[1].resumed_step, claims[0].name);
-	if (log->entries)
+	if (log->pages)
+		printf("%s: steps %" PRIu64 " to %" PRIu64 ": all %" PRIu64 " pages right, %" PRIu64
+		       " of them written\n",
+		       a->log_path, log->first, log->last, log->count, log->pages->written);
+	else if (log->count)
 		printf("%s: steps %" PRIu64 " to %" PRIu64 ", each there once and right\n", a->log_path,
-		       a->since ? a->since : log->first, log->last);
+		       first_step(a, log), log->last);
 }
 
 int cmd_prove(int argc, char **argv)
@@ -244,12 +308,12 @@ int cmd_prove(int argc, char **argv)
 	bool progress = isatty(STDERR_FILENO) && !a.json;
 	int r = read_all(&a, claims, &log, &err);
 	if (r == 0)
-		r = prove_run(claims, a.count, log.entries ? &log : NULL, a.since, progress ? print_progress : NULL,
+		r = prove_run(claims, a.count, log.count ? &log : NULL, a.since, progress ? print_progress : NULL,
 			      NULL, &err);
 	if (progress)
 		fputs("\r\033[K", stderr);
 	if (a.json)
-		print_json(&a, claims, &log, a.since, r, err.message);
+		print_json(&a, claims, &log, r, err.message);
 	else if (r == 0)
 		print_text(&a, claims, &log);
 	prove_log_clear(&log);

@@ -55,8 +55,8 @@ static int size_of(int fd, const struct memory_argument *m, uint64_t *ret, struc
 		return error_errno(err, -errno, "%s", m->path);
 	uint64_t size = m->size ? m->size : (uint64_t)st.st_size;
 	if (!size || size % PAGE)
-		return error_set(err, -EINVAL, "%s has %llu bytes: memory has whole pages of %u; ,size= grows it", m->path,
-				 (unsigned long long)size, PAGE);
+		return error_set(err, -EINVAL, "%s has %llu bytes: memory has whole pages of %u; ,size= grows it",
+				 m->path, (unsigned long long)size, PAGE);
 	if (size > (uint64_t)st.st_size && ftruncate(fd, (off_t)size) < 0)
 		return error_errno(err, -errno, "%s: grow to %llu bytes", m->path, (unsigned long long)size);
 	*ret = size;

@@ -261,8 +261,8 @@ static void result_summary(struct output *o, const struct output_result *r)
 	fprintf(o->file, "  pre-copy       %s\n", output_bytes(s->precopy_bytes, a));
 	fprintf(o->file, "  stop-and-copy  %s\n", output_bytes(s->stop_copy_bytes, a));
 	if (s->memory_pages || s->memory_zero_pages)
-		fprintf(o->file, "  memory         %" PRIu64 " pages (%s), %" PRIu64 " more were zero\n", s->memory_pages,
-			output_bytes(s->memory_pages * 4096, a), s->memory_zero_pages);
+		fprintf(o->file, "  memory         %" PRIu64 " pages (%s), %" PRIu64 " more were zero\n",
+			s->memory_pages, output_bytes(s->memory_pages * 4096, a), s->memory_zero_pages);
 	fprintf(o->file, "  downtime       %s", output_ns(s->downtime_ns, a));
 	if (r->is_save && s->expected_downtime_ns)
 		fprintf(o->file, " (expected %s)", output_ns(s->expected_downtime_ns, b));

@@ -2,6 +2,7 @@
 /* v1_regions.c: config space, BAR 0, the data section, and what the device answers to VFIO's calls. */
 #include <linux/bitmap.h>
 #include <linux/pci_regs.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
@@ -56,6 +57,25 @@ static int write_user_pages(struct vfmig_v1 *d, u64 pages)
 	return 0;
 }
 
+/* Any number of bytes from anywhere: the pages that they begin and end in count as well. */
+static int write_user_bytes(struct vfmig_v1 *d, u64 length)
+{
+	void *bytes;
+	int ret;
+
+	if (!(d->device_state & STATE_RUNNING))
+		return -EIO;
+	if (!length || length > DMA_BYTES_MAX)
+		return -EINVAL;
+	bytes = kvmalloc(length, GFP_KERNEL);
+	if (!bytes)
+		return -ENOMEM;
+	memset(bytes, 0xdb, length);
+	ret = vfio_dma_rw(&d->vdev, d->bar_dma_iova, bytes, length, true);
+	kvfree(bytes);
+	return ret;
+}
+
 static int access_bar_register(struct vfmig_v1 *d, u64 offset, u64 *value, bool write)
 {
 	switch (offset) {
@@ -81,6 +101,8 @@ static int access_bar_register(struct vfmig_v1 *d, u64 offset, u64 *value, bool 
 			d->bar_window = *value;
 		*value = d->bar_window;
 		return 0;
+	case 0x28: /* write: that many bytes where DMA goes */
+		return write ? write_user_bytes(d, *value) : 0;
 	}
 	if (!write)
 		*value = offset ? 0 : CHUNK_MAGIC;

@@ -22,6 +22,7 @@
 #define CONFIG_BYTES 256
 #define BAR_BYTES PAGE_SIZE
 #define BAR_WINDOW 0x800
+#define DMA_BYTES_MAX (1u << 20)
 #define REGISTERS_BYTES PAGE_SIZE /* of the migration region; the data section follows */
 #define MIGRATION_INDEX VFIO_PCI_NUM_REGIONS
 #define OFFSET_SHIFT 40

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""guest.py: mediated devices and QEMUs for the tests that run in the lab's guest."""
+"""guest.py: mediated devices, QEMUs and written pages for the tests that run in the lab's guest."""
+import errno
 import json
 import os
 import socket
@@ -10,8 +11,10 @@ import uuid
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 sys.path += [os.path.join(TOP, 'tests/cli'), os.path.join(TOP, 'lab/facts')]
 import vfio  # noqa: E402
+from tap import VFMIG, equal  # noqa: E402
 
 SCRATCH_REGISTER = 7  # of a serial port
+PAGE = 4096
 
 
 class Mdev:
@@ -147,3 +150,58 @@ class Qemu:
         self.command('migrate-incoming', uri=f'exec:cat {path}')
         self.migrated()
         self.command('cont')
+
+
+class Failed(Exception):
+    """A command of Dirty's: its errno (EOPNOTSUPP is called ENOTSUP) and its message."""
+
+
+class Dirty:
+    """The program lab-dirty, which has a device open and tells its logs of written pages."""
+
+    def __init__(self, uri, access='group'):
+        path = os.path.join(os.path.dirname(VFMIG), 'lab', 'lab-dirty')
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.say(f'open {uri} {access}')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        equal(self.process.wait(), 0)
+
+    def say(self, line):
+        self.process.stdin.write(line + '\n')
+        self.process.stdin.flush()
+        word, *rest = self.process.stdout.readline().split()
+        if word == 'error':
+            raise Failed(int(rest[0]), ' '.join(rest[1:]))
+        return [int(number) for number in rest]
+
+    def fails(self, line):
+        try:
+            said = self.say(line)
+        except Failed as failure:
+            return errno.errorcode[failure.args[0]]
+        raise AssertionError(f'{line}: {said}, and was to fail')
+
+    def map(self, iova, pages):
+        self.say(f'map memory {iova} {pages * PAGE}')
+
+    def write(self, iova, length=1):
+        self.say(f'write memory {iova} {length}')
+
+    def report(self, iova, pages, page_size=PAGE):
+        return self.say(f'report mappings {iova} {pages * PAGE} {page_size}')
+
+    def changed(self, iova, pages):
+        return self.say(f'changed memory {iova} {pages * PAGE}')
+
+    def unmap(self, iova, pages):
+        return self.say(f'unmap mappings {iova} {pages * PAGE}')
+
+    def check(self, iova, pages, expected):
+        """The report is what memory shows, and what is expected."""
+        equal((self.report(iova, pages), self.changed(iova, pages)), (expected, expected))

@@ -9,11 +9,12 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "device/kernel_dirty.h"
 #include "device/kernel_reasons.h"
 #include "device/user_reply.h"
 #include "uapi/vfio_compat.h"
 
-#define INFO_MAX VFIO_USER_MAX_REGION_INFO /* bytes of a region's info with its capabilities */
+#define INFO_MAX VFIO_USER_MAX_REGION_INFO /* bytes of an info with its capabilities */
 #define INFO_TRIES 4			   /* it may grow while it is asked for */
 #define REGIONS_MAX 4096u
 
@@ -26,8 +27,7 @@ int kernel_ioctl(int fd, unsigned long request, void *arg)
 	return r < 0 ? -errno : r;
 }
 
-/* What a failed request means to those above, who know no kernel's errno. */
-static int meaning(int r)
+int kernel_meaning(int r)
 {
 	if (r == -ENOTTY)
 		return -EOPNOTSUPP;
@@ -39,7 +39,7 @@ static int kernel_device_info(struct access *a, struct access_device_info *ret, 
 	struct vfio_device_info info = { .argsz = sizeof(info) };
 	int r = kernel_ioctl(kernel_of(a)->fd, VFIO_DEVICE_GET_INFO, &info);
 	if (r < 0)
-		return error_errno(err, meaning(r), "device info");
+		return error_errno(err, kernel_meaning(r), "device info");
 	if (info.num_regions > REGIONS_MAX)
 		return error_set(err, -EPROTO, "device info: %u regions, expected were at most %u", info.num_regions,
 				 REGIONS_MAX);
@@ -49,46 +49,33 @@ static int kernel_device_info(struct access *a, struct access_device_info *ret, 
 	return 0;
 }
 
-static uint32_t info_argsz(const uint8_t *body)
+int kernel_ask_info(int fd, unsigned long request, const void *question, uint32_t length, uint8_t **ret_body,
+		    uint32_t *ret_length, struct vfmig_error *err)
 {
-	struct vfio_region_info info;
-	memcpy(&info, body, sizeof(info));
-	return info.argsz;
-}
-
-static int ask_region_info(int fd, uint32_t index, uint8_t *body, uint32_t room, struct vfmig_error *err)
-{
-	struct vfio_region_info ask = { .argsz = room, .index = index };
-	memset(body, 0, room);
-	memcpy(body, &ask, sizeof(ask));
-	int r = kernel_ioctl(fd, VFIO_DEVICE_GET_REGION_INFO, body);
-	return r < 0 ? error_errno(err, meaning(r), "region %u: info", index) : 0;
-}
-
-/* Asks again, with the room the kernel says it needs. *ret_body is to be freed. */
-static int whole_region_info(int fd, uint32_t index, uint8_t **ret_body, uint32_t *ret_length, struct vfmig_error *err)
-{
-	uint32_t room = sizeof(struct vfio_region_info);
+	uint32_t room = length;
 	for (int i = 0; i < INFO_TRIES; i++) {
-		uint8_t *body = malloc(room);
-		int r = body ? ask_region_info(fd, index, body, room, err) :
-			       error_errno(err, -ENOMEM, "region %u: info", index);
-		uint32_t wanted = r < 0 ? 0 : info_argsz(body);
-		if (r == 0 && wanted <= room) {
+		uint8_t *body = calloc(1, room);
+		if (!body)
+			return error_errno(err, -ENOMEM, "info");
+		uint32_t wanted = room; /* argsz is the first word of each */
+		memcpy(body, question, length);
+		memcpy(body, &wanted, sizeof(wanted));
+		int r = kernel_ioctl(fd, request, body);
+		memcpy(&wanted, body, sizeof(wanted));
+		if (r >= 0 && wanted <= room) {
 			*ret_body = body;
 			*ret_length = room;
 			return 0;
 		}
 		free(body);
 		if (r < 0)
-			return r;
+			return error_errno(err, kernel_meaning(r), "info");
 		if (wanted > INFO_MAX)
-			return error_set(err, -EPROTO, "region %u: the kernel wants %u bytes for its info, at most "
-				"are %u",
-					 index, wanted, INFO_MAX);
+			return error_set(err, -EPROTO, "the kernel wants %u bytes for the info, at most are %u", wanted,
+					 INFO_MAX);
 		room = wanted;
 	}
-	return error_set(err, -EPROTO, "region %u: its info grows each time it is asked for", index);
+	return error_set(err, -EPROTO, "the info grows each time it is asked for");
 }
 
 static int remember_region(struct kernel_access *k, uint32_t index, const struct kernel_region *region,
@@ -109,14 +96,15 @@ static int remember_region(struct kernel_access *k, uint32_t index, const struct
 static int kernel_region_info(struct access *a, uint32_t index, struct access_region_info *ret,
 			      struct vfmig_error *err)
 {
-	struct vfio_region_info info;
+	struct vfio_region_info info = { .index = index };
 	uint8_t *body = NULL;
 	uint32_t length = 0;
 	if (index >= REGIONS_MAX)
 		return error_set(err, -EINVAL, "region %u: there is none", index);
-	int r = whole_region_info(kernel_of(a)->fd, index, &body, &length, err);
+	int r = kernel_ask_info(kernel_of(a)->fd, VFIO_DEVICE_GET_REGION_INFO, &info, sizeof(info), &body, &length,
+				err);
 	if (r < 0)
-		return r;
+		return error_prefix(err, r, "region %u", index);
 	memcpy(&info, body, sizeof(info));
 	/* The layout is the one that vfio-user took over. */
 	r = user_region_parse(body, length, true, ret, err);
@@ -167,7 +155,7 @@ static int region_io(struct access *a, uint32_t index, uint64_t offset, void *in
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			r = error_errno(err, meaning(-errno), "region %u: %s %zu bytes at 0x%llx", index,
+			r = error_errno(err, kernel_meaning(-errno), "region %u: %s %zu bytes at 0x%llx", index,
 					into ? "reading" : "writing", length - done,
 					(unsigned long long)(offset + done));
 		else if (n == 0 || (size_t)n > length - done || ((size_t)n < length && is_register(offset, length)))
@@ -218,7 +206,7 @@ static int kernel_irq_info(struct access *a, uint32_t index, struct access_irq_i
 	struct vfio_irq_info info = { .argsz = sizeof(info), .index = index };
 	int r = kernel_ioctl(kernel_of(a)->fd, VFIO_DEVICE_GET_IRQ_INFO, &info);
 	if (r < 0)
-		return error_errno(err, meaning(r), "interrupt %u: info", index);
+		return error_errno(err, kernel_meaning(r), "interrupt %u: info", index);
 	ret->flags = info.flags;
 	ret->count = info.count;
 	return 0;
@@ -240,7 +228,7 @@ static int kernel_set_irqs(struct access *a, uint32_t index, uint32_t start, uin
 		memcpy(set->data, eventfds, count * sizeof(int));
 	int r = kernel_ioctl(kernel_of(a)->fd, VFIO_DEVICE_SET_IRQS, set);
 	free(set);
-	return r < 0 ? error_errno(err, meaning(r), "interrupt %u: setting %u from %u", index, count, start) : 0;
+	return r < 0 ? error_errno(err, kernel_meaning(r), "interrupt %u: setting %u from %u", index, count, start) : 0;
 }
 
 /* Tried whether or not the device says that it can: mtty can and does not say so. */
@@ -251,7 +239,7 @@ static int kernel_reset(struct access *a, struct vfmig_error *err)
 	if (r == -ENOTTY || r == -EINVAL)
 		return error_set(err, -EOPNOTSUPP, "the device has no reset");
 	if (r < 0)
-		return error_errno(err, meaning(r), "reset");
+		return error_errno(err, kernel_meaning(r), "reset");
 	kernel_mig_data_close(k);
 	return 0;
 }
@@ -289,6 +277,10 @@ static const struct access_ops kernel_ops = {
 	.region_unmap = kernel_region_unmap,
 	.dma_map = kernel_dma_map,
 	.dma_unmap = kernel_dma_unmap,
+	.dirty_start = kernel_dirty_start,
+	.dirty_report = kernel_dirty_report,
+	.dirty_stop = kernel_dirty_stop,
+	.dma_unmap_dirty = kernel_dma_unmap_dirty,
 	.reset = kernel_reset,
 	.mig_state_get = kernel_mig_state_get,
 	.mig_state_set = kernel_mig_state_set,

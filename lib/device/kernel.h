@@ -17,6 +17,7 @@ struct kernel_mapping {
 	struct kernel_mapping *next;
 	uint64_t iova, length;
 	void *address;
+	uint64_t *kept; /* written pages that nobody has asked for yet (kernel_memory_dirty.c); NULL: none */
 };
 
 struct kernel_memory {
@@ -24,6 +25,8 @@ struct kernel_memory {
 	int fd;	   /* the container or /dev/iommu; -1: none */
 	int group; /* its fd; -1: none */
 	uint32_t ioas_id;
+	uint32_t hwpt_id;	/* the page table of it that logs writes; 0: there is none */
+	uint64_t log_page_size; /* 0: no log was started */
 	struct kernel_mapping *mappings;
 };
 
@@ -32,6 +35,11 @@ struct kernel_memory {
 int kernel_memory_map(struct kernel_memory *m, uint64_t iova, uint64_t length, int fd, uint64_t offset, uint32_t flags,
 		      struct vfmig_error *err);
 int kernel_memory_unmap(struct kernel_memory *m, uint64_t iova, uint64_t length, struct vfmig_error *err);
+/* The same, and what was written there since the last report, to bitmap as access_ops's dma_unmap_dirty. */
+int kernel_memory_unmap_dirty(struct kernel_memory *m, uint64_t iova, uint64_t length, uint64_t page_size,
+			      uint64_t *bitmap, struct vfmig_error *err);
+/* The request alone. */
+int kernel_mapping_unmap(const struct kernel_memory *memory, const struct kernel_mapping *m);
 /* Closes its fds. What the device may reach lasts as long as somebody holds the device. */
 void kernel_memory_close(struct kernel_memory *m);
 
@@ -58,6 +66,16 @@ static inline struct kernel_access *kernel_of(struct access *a)
 
 /* ioctl(2) that gives its result or -errno. */
 int kernel_ioctl(int fd, unsigned long request, void *arg);
+
+/* What a failed request means to those above, who know no kernel's errno. */
+int kernel_meaning(int r);
+
+/*
+ * An answer that grows with its capabilities: `ask` begins with its argsz, as does the answer; it is asked again with
+ * the room that the kernel wants. *ret_body is to be freed.
+ */
+int kernel_ask_info(int fd, unsigned long request, const void *ask, uint32_t ask_length, uint8_t **ret_body,
+		    uint32_t *ret_length, struct vfmig_error *err);
 
 /* Takes fd and *memory, also on failure. place: NULL when it is not known. */
 int kernel_access_new(int fd, struct kernel_memory *memory, const struct kernel_place *place,

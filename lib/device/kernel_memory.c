@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "device/kernel.h"
+#include "device/kernel_dirty.h"
 #include "uapi/vfio_compat.h"
 
 static int container_map(int fd, const struct kernel_mapping *m, uint32_t flags)
@@ -77,7 +77,7 @@ int kernel_memory_map(struct kernel_memory *memory, uint64_t iova, uint64_t leng
 	return 0;
 }
 
-static int unmap(const struct kernel_memory *memory, const struct kernel_mapping *m)
+int kernel_mapping_unmap(const struct kernel_memory *memory, const struct kernel_mapping *m)
 {
 	struct vfio_iommu_type1_dma_unmap type1 = { .argsz = sizeof(type1), .iova = m->iova, .size = m->length };
 	struct iommu_ioas_unmap ioas = {
@@ -87,24 +87,61 @@ static int unmap(const struct kernel_memory *memory, const struct kernel_mapping
 							 kernel_ioctl(memory->fd, IOMMU_IOAS_UNMAP, &ioas);
 }
 
-int kernel_memory_unmap(struct kernel_memory *memory, uint64_t iova, uint64_t length, struct vfmig_error *err)
+static void mapping_free(struct kernel_mapping *m)
+{
+	munmap(m->address, m->length);
+	free(m->kept);
+	free(m);
+}
+
+/* Where the mapping of exactly this range hangs. */
+static int find_exact(struct kernel_memory *memory, uint64_t iova, uint64_t length, struct kernel_mapping ***ret,
+		      struct vfmig_error *err)
 {
 	if (memory->kind == KERNEL_MEMORY_FOREIGN)
 		return foreign(err);
 	struct kernel_mapping **at = &memory->mappings;
 	while (*at && ((*at)->iova != iova || (*at)->length != length))
 		at = &(*at)->next;
-	struct kernel_mapping *m = *at;
-	if (!m)
+	if (!*at)
 		return error_set(err, -ENOENT, "DMA mapping of 0x%llx bytes at IOVA 0x%llx: there is none",
 				 (unsigned long long)length, (unsigned long long)iova);
-	int r = unmap(memory, m);
+	*ret = at;
+	return 0;
+}
+
+static void take_out(struct kernel_mapping **at)
+{
+	struct kernel_mapping *m = *at;
+	*at = m->next;
+	mapping_free(m);
+}
+
+int kernel_memory_unmap(struct kernel_memory *memory, uint64_t iova, uint64_t length, struct vfmig_error *err)
+{
+	struct kernel_mapping **at = NULL;
+	int r = find_exact(memory, iova, length, &at, err);
+	if (r < 0)
+		return r;
+	r = kernel_mapping_unmap(memory, *at);
 	if (r < 0)
 		return error_errno(err, r, "taking back 0x%llx bytes at IOVA 0x%llx", (unsigned long long)length,
 				   (unsigned long long)iova);
-	*at = m->next;
-	munmap(m->address, length);
-	free(m);
+	take_out(at);
+	return 0;
+}
+
+int kernel_memory_unmap_dirty(struct kernel_memory *memory, uint64_t iova, uint64_t length, uint64_t page_size,
+			      uint64_t *bitmap, struct vfmig_error *err)
+{
+	struct kernel_mapping **at = NULL;
+	int r = find_exact(memory, iova, length, &at, err);
+	if (r == 0)
+		r = kernel_mapping_unmap_dirty(memory, *at, err);
+	if (r < 0)
+		return r;
+	kernel_mapping_take(memory, *at, iova, length, page_size, bitmap);
+	take_out(at);
 	return 0;
 }
 
@@ -112,8 +149,7 @@ void kernel_memory_close(struct kernel_memory *memory)
 {
 	while (memory->mappings) {
 		struct kernel_mapping *next = memory->mappings->next;
-		munmap(memory->mappings->address, memory->mappings->length);
-		free(memory->mappings);
+		mapping_free(memory->mappings);
 		memory->mappings = next;
 	}
 	if (memory->group >= 0)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -27,6 +28,11 @@ static int user_device_info(struct access *a, struct access_device_info *ret, st
 		.reply_data_length = sizeof(more),
 	};
 	int r = user_conn_request(user_of(a)->conn, &q, err);
+	if (r == -EINVAL && user_is_stopped(user_of(a))) {
+		user_of(a)->tells_nothing = true;
+		user_stopped_device_info(ret);
+		return 0;
+	}
 	if (r < 0)
 		return error_prefix(err, user_absent(r), "device info");
 	if (info.num_regions > VFIO_USER_MAX_REGIONS)
@@ -133,6 +139,8 @@ static int user_region_info(struct access *a, uint32_t index, struct access_regi
 	if (index >= VFIO_USER_MAX_REGIONS)
 		return error_set(err, -EINVAL, "region %u: there is none", index);
 	int r = whole_region_info(u, index, &body, &length, &fd, err);
+	if (r == -EINVAL && u->tells_nothing && user_is_stopped(u))
+		return user_stopped_region_info(u, index, ret, err);
 	if (r < 0)
 		return r;
 	memcpy(&info, body, sizeof(info));
@@ -260,7 +268,7 @@ static int user_region_write(struct access *a, uint32_t index, uint64_t offset, 
 	int r = 0;
 
 	for (size_t done = 0; done < length && r == 0;) {
-		uint32_t n = (uint32_t)min_u64(length - done, min_u64(u->limits.max_data, VFIO_USER_SAFE_DATA));
+		uint32_t n = (uint32_t)min_u64(length - done, user_limits_write(&u->limits));
 		r = region_io(u, index, offset + done, NULL, (const char *)buffer + done, n, err);
 		done += n;
 	}
@@ -320,29 +328,39 @@ static int user_dma_map(struct access *a, uint64_t iova, uint64_t length, int fd
 		.size = length,
 	};
 	/* A server that takes no fds reaches the memory by messages. */
+	const struct user_log *l = &u->logs[ACCESS_LOG_MAPPINGS];
+	/* A log that is ours alone would miss what the server writes by itself. */
+	bool share = fd >= 0 && u->limits.max_fds && (!l->started || l->remote);
 	struct user_request q = {
 		.command = VFIO_USER_DMA_MAP,
 		.body = &map,
 		.body_length = sizeof(map),
 		.fds = &fd,
-		.num_fds = fd >= 0 && u->limits.max_fds ? 1 : 0,
+		.num_fds = share ? 1 : 0,
 	};
 	/* First ours: the server's DMA may come before its reply. */
-	int r = user_dma_add(u->dma, iova, length, fd, offset, flags, err);
+	int r = user_dma_add(u->dma, iova, length, fd, offset, flags, share, err);
 	if (r < 0)
 		return r;
 	r = user_conn_request(u->conn, &q, err);
 	if (r < 0) {
-		user_dma_remove(u->dma, iova, length);
+		user_dma_remove(u->dma, iova, length, 0, NULL);
 		return error_prefix(err, user_absent(r), "DMA mapping of 0x%llx bytes at IOVA 0x%llx",
 				    (unsigned long long)length, (unsigned long long)iova);
 	}
 	return 0;
 }
 
-static int user_dma_unmap(struct access *a, uint64_t iova, uint64_t length, struct vfmig_error *err)
+int user_check_mapping(struct user_access *u, uint64_t iova, uint64_t length, struct vfmig_error *err)
 {
-	struct user_access *u = user_of(a);
+	if (user_dma_has(u->dma, iova, length))
+		return 0;
+	return error_set(err, -ENOENT, "DMA mapping of 0x%llx bytes at IOVA 0x%llx: there is none",
+			 (unsigned long long)length, (unsigned long long)iova);
+}
+
+int user_unmap_request(struct user_access *u, uint64_t iova, uint64_t length, struct vfmig_error *err)
+{
 	struct vfio_user_dma_unmap unmap = { .argsz = sizeof(unmap), .iova = iova, .size = length }, reply;
 	struct user_request q = {
 		.command = VFIO_USER_DMA_UNMAP,
@@ -352,22 +370,22 @@ static int user_dma_unmap(struct access *a, uint64_t iova, uint64_t length, stru
 		.reply_min = sizeof(reply),
 		.reply_max = sizeof(reply),
 	};
-	if (!user_dma_has(u->dma, iova, length))
-		return error_set(err, -ENOENT, "DMA mapping of 0x%llx bytes at IOVA 0x%llx: there is none",
-				 (unsigned long long)length, (unsigned long long)iova);
-	int r = user_conn_request(u->conn, &q, err);
+	return user_conn_request(u->conn, &q, err);
+}
+
+static int user_dma_unmap(struct access *a, uint64_t iova, uint64_t length, struct vfmig_error *err)
+{
+	struct user_access *u = user_of(a);
+	int r = user_check_mapping(u, iova, length, err);
+
+	if (r < 0)
+		return r;
+	r = user_unmap_request(u, iova, length, err);
 	if (r < 0)
 		return error_prefix(err, user_absent(r), "taking back 0x%llx bytes at IOVA 0x%llx",
 				    (unsigned long long)length, (unsigned long long)iova);
-	user_dma_remove(u->dma, iova, length);
+	user_dma_remove(u->dma, iova, length, 0, NULL);
 	return 0;
-}
-
-static int user_reset(struct access *a, struct vfmig_error *err)
-{
-	struct user_request q = { .command = VFIO_USER_DEVICE_RESET };
-	int r = user_conn_request(user_of(a)->conn, &q, err);
-	return r < 0 ? error_prefix(err, user_absent(r), "reset") : 0;
 }
 
 static void user_close(struct access *a)
@@ -380,6 +398,7 @@ static void user_close(struct access *a)
 		if (u->regions[i].fd >= 0)
 			close(u->regions[i].fd);
 	free(u->regions);
+	free(u->bitmap);
 	free(u);
 }
 
@@ -395,6 +414,10 @@ static const struct access_ops user_ops = {
 	.region_unmap = user_region_unmap,
 	.dma_map = user_dma_map,
 	.dma_unmap = user_dma_unmap,
+	.dirty_start = user_dirty_start,
+	.dirty_report = user_dirty_report,
+	.dirty_stop = user_dirty_stop,
+	.dma_unmap_dirty = user_dma_unmap_dirty,
 	.reset = user_reset,
 	.mig_state_get = user_mig_state_get,
 	.mig_state_set = user_mig_state_set,
@@ -404,11 +427,32 @@ static const struct access_ops user_ops = {
 	.close = user_close,
 };
 
+/* The socket for the server's requests came with VERSION, or it did not say so. */
+static int take_twin(struct user_access *u, struct user_fds *fds, struct vfmig_error *err)
+{
+	int type = 0;
+	socklen_t length = sizeof(type);
+
+	if (!u->limits.twin)
+		return 0;
+	int fd = user_fds_take(fds, u->limits.twin_index);
+	if (fd < 0)
+		return error_set(err, -EPROTO, "VERSION's capabilities: the twin socket is fd %u of the message's %zu",
+				 u->limits.twin_index, fds->count);
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM) {
+		close(fd);
+		return error_set(err, -EPROTO, "VERSION's fd %u, its twin socket, is no stream socket",
+				 u->limits.twin_index);
+	}
+	return user_conn_add_twin(u->conn, fd, err);
+}
+
 /* Says who we are and takes the server's limits. */
 static int negotiate(struct user_access *u, struct vfmig_error *err)
 {
 	struct vfio_user_version ask = { VFIO_USER_MAJOR, VFIO_USER_MINOR }, version;
-	char *ours = user_limits_format();
+	const struct user_announcement us = { VFIO_USER_MAX_FDS, true, true, -1 };
+	char *ours = user_limits_format(&us);
 	char *theirs = malloc(VFIO_USER_MAX_VERSION);
 	struct user_request q = {
 		.command = VFIO_USER_VERSION,
@@ -421,6 +465,7 @@ static int negotiate(struct user_access *u, struct vfmig_error *err)
 		.reply_max = sizeof(version),
 		.reply_data = theirs,
 		.reply_data_length = VFIO_USER_MAX_VERSION,
+		.max_fds = VFIO_USER_MAX_FDS,
 	};
 	int r = ours && theirs ? user_conn_request(u->conn, &q, err) : error_errno(err, -ENOMEM, "VERSION");
 	if (r == 0 && (version.major != VFIO_USER_MAJOR || version.minor > VFIO_USER_MINOR))
@@ -428,6 +473,9 @@ static int negotiate(struct user_access *u, struct vfmig_error *err)
 			      version.minor, VFIO_USER_MAJOR, VFIO_USER_MINOR);
 	if (r == 0)
 		r = user_limits_parse(theirs, q.replied - sizeof(version), &u->limits, err);
+	if (r == 0)
+		r = take_twin(u, &q.reply_fds, err);
+	user_fds_close(&q.reply_fds);
 	free(ours);
 	free(theirs);
 	return r;

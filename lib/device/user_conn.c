@@ -28,6 +28,10 @@ struct user_conn {
 	int result;             /* of the request that waited last, from the server's reply */
 	bool filling;           /* the thread is writing into the waiting request */
 	struct vfmig_error end; /* why the connection ended; code 0: it lives */
+
+	struct user_conn *twin;      /* its fd, thread and send_lock only */
+	struct user_conn *twin_of;   /* set once */
+	struct vfmig_error twin_end; /* why the twin ended: so will the connection, once all that had come was read */
 };
 
 static const char *const command_names[] = {
@@ -70,6 +74,8 @@ static void end_locked(struct user_conn *c, const struct vfmig_error *cause)
 		return;
 	c->end = *cause;
 	shutdown(c->fd, SHUT_RDWR);
+	if (c->twin)
+		shutdown(c->twin->fd, SHUT_RDWR);
 	pthread_cond_broadcast(&c->changed);
 }
 
@@ -183,6 +189,9 @@ static int handle_message(struct user_conn *c, const struct vfio_user_header *h,
 		return error_set(err, -EPROTO, "the server announced a message of %u bytes, expected were %zu to %u",
 				 h->size, sizeof(*h), VFIO_USER_MAX_MESSAGE);
 	uint32_t type = h->flags & VFIO_USER_TYPE_MASK;
+	if (type == VFIO_USER_TYPE_REPLY && c->twin_of)
+		return error_set(err, -EPROTO, "the server sent a reply (%s, id %u) on its twin socket",
+				 user_command_name(h->command), h->id);
 	if (type == VFIO_USER_TYPE_REPLY)
 		return handle_reply(c, h, fds, err);
 	if (type != VFIO_USER_TYPE_COMMAND)
@@ -199,7 +208,7 @@ static int receive_message(struct user_conn *c, struct vfmig_error *err)
 	 * long; once it has begun it has to come within the time of a request. */
 	int r = user_socket_recv(c->fd, &h, 1, &fds, -1, USER_NO_DEADLINE);
 	if (r == -ENODATA || r == -ECONNRESET) {
-		error_set(err, -ENOTCONN, "the server closed the connection");
+		error_set(err, -ENOTCONN, "the server closed %s", c->twin_of ? "its twin socket" : "the connection");
 	} else {
 		if (r == 0)
 			r = user_socket_recv(c->fd, (char *)&h + 1, sizeof(h) - 1, &fds, -1, deadline(c));
@@ -216,7 +225,26 @@ static void *receive_thread(void *arg)
 
 	while (receive_message(c, &cause) == 0)
 		;
-	end_connection(c, &cause);
+	pthread_mutex_lock(&c->lock);
+	end_locked(c, c->twin_end.code ? &c->twin_end : &cause);
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+/* The server may have answered before it closed: the other thread reads to the end, and then says what was here. */
+static void *twin_thread(void *arg)
+{
+	struct user_conn *twin = arg, *c = twin->twin_of;
+	struct vfmig_error cause = { 0 };
+
+	while (receive_message(twin, &cause) == 0)
+		;
+	pthread_mutex_lock(&c->lock);
+	if (!c->end.code) {
+		c->twin_end = cause;
+		shutdown(c->fd, SHUT_RDWR);
+	}
+	pthread_mutex_unlock(&c->lock);
 	return NULL;
 }
 
@@ -349,13 +377,13 @@ static void conn_free(struct user_conn *c)
 	free(c);
 }
 
-int user_conn_new(int fd, uint32_t timeout_ms, user_serve_fn *serve, void *opaque, struct user_conn **ret,
-		  struct vfmig_error *err)
+/* All but its thread. Takes fd, also on failure. */
+static struct user_conn *conn_new(int fd, uint32_t timeout_ms, user_serve_fn *serve, void *opaque)
 {
 	struct user_conn *c = calloc(1, sizeof(*c));
 	if (!c) {
 		close(fd);
-		return error_errno(err, -ENOMEM, "connection");
+		return NULL;
 	}
 	c->fd = fd;
 	c->timeout_ms = timeout_ms;
@@ -368,13 +396,41 @@ int user_conn_new(int fd, uint32_t timeout_ms, user_serve_fn *serve, void *opaqu
 	pthread_condattr_destroy(&monotonic);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->send_lock, NULL);
-	int r = thread_start(&c->thread, receive_thread, c);
+	return c;
+}
+
+int user_conn_new(int fd, uint32_t timeout_ms, user_serve_fn *serve, void *opaque, struct user_conn **ret,
+		  struct vfmig_error *err)
+{
+	struct user_conn *c = conn_new(fd, timeout_ms, serve, opaque);
+	int r = c ? thread_start(&c->thread, receive_thread, c) : -ENOMEM;
 	if (r < 0) {
-		conn_free(c);
-		return error_errno(err, r, "starting the connection's thread");
+		if (c)
+			conn_free(c);
+		return error_errno(err, r, "starting the connection");
 	}
 	*ret = c;
 	return 0;
+}
+
+int user_conn_add_twin(struct user_conn *c, int fd, struct vfmig_error *err)
+{
+	struct user_conn *twin = conn_new(fd, c->timeout_ms, c->serve, c->opaque);
+	int r = -ENOMEM;
+
+	if (twin) {
+		twin->twin_of = c;
+		pthread_mutex_lock(&c->lock);
+		r = c->end.code ? -ENOTCONN : thread_start(&twin->thread, twin_thread, twin);
+		if (r == 0)
+			c->twin = twin;
+		pthread_mutex_unlock(&c->lock);
+	}
+	if (r == 0)
+		return 0;
+	if (twin)
+		conn_free(twin);
+	return error_errno(err, r, "serving the twin socket");
 }
 
 void user_conn_close(struct user_conn *c)
@@ -384,5 +440,9 @@ void user_conn_close(struct user_conn *c)
 	struct vfmig_error closed = { .code = -ENOTCONN, .message = "closed" };
 	end_connection(c, &closed);
 	pthread_join(c->thread, NULL);
+	if (c->twin) {
+		pthread_join(c->twin->thread, NULL);
+		conn_free(c->twin);
+	}
 	conn_free(c);
 }

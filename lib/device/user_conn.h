@@ -6,6 +6,9 @@
  * whoever waits for it and serves the server's own requests at any time. The
  * first failure (a time-out, anything that is not the protocol, the server
  * leaving) ends the connection: every later call is -ENOTCONN and says that cause.
+ *
+ * With a twin socket the server's requests come there, and a second thread serves
+ * them. It shares the connection's fate.
  */
 #ifndef VFMIG_DEVICE_USER_CONN_H
 #define VFMIG_DEVICE_USER_CONN_H
@@ -49,6 +52,10 @@ typedef int user_serve_fn(void *opaque, struct user_conn *c, const struct vfio_u
 int user_conn_new(int fd, uint32_t timeout_ms, user_serve_fn *serve, void *opaque, struct user_conn **ret,
 		  struct vfmig_error *err);
 void user_conn_close(struct user_conn *c); /* NULL is fine */
+
+/* Serves the server's requests that come from fd (takes it, also on failure). Once, from the thread that makes
+ * requests. */
+int user_conn_add_twin(struct user_conn *c, int fd, struct vfmig_error *err);
 
 /*
  * Sends and waits for the reply. One request at a time. 0; -ETIMEDOUT,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* user_dma.c: serves the DMA that a vfio-user server does by messages. */
+/* user_dma.c: serves the DMA that a vfio-user server does by messages, and remembers what it wrote. */
 #include "device/user_dma.h"
 
 #include <pthread.h>
@@ -15,6 +15,8 @@ struct mapping {
 	uint32_t flags;
 	char *memory;
 	bool foreign; /* not mapped here */
+	bool shared;
+	uint64_t *marks; /* a bit for each page that it has a part of; NULL: nothing is marked */
 };
 
 struct user_dma {
@@ -22,6 +24,7 @@ struct user_dma {
 	 * move has the deadline of its message. */
 	pthread_mutex_t lock;
 	struct mapping *first;
+	bool marking;
 };
 
 int user_dma_new(struct user_dma **ret, struct vfmig_error *err)
@@ -38,6 +41,7 @@ static void mapping_free(struct mapping *m)
 {
 	if (!m->foreign)
 		munmap(m->memory, m->length);
+	free(m->marks);
 	free(m);
 }
 
@@ -76,22 +80,36 @@ static int mapping_new(uint64_t iova, uint64_t length, int fd, uint64_t offset, 
 	return 0;
 }
 
-static bool insert(struct user_dma *d, struct mapping *m)
+static uint64_t first_page(const struct mapping *m)
+{
+	return m->iova / VFIO_USER_PAGE_SIZE;
+}
+
+static int add_marks(struct mapping *m)
+{
+	uint64_t pages = (m->iova + m->length - 1) / VFIO_USER_PAGE_SIZE - first_page(m) + 1;
+
+	m->marks = calloc(pages / 64 + 1, sizeof(*m->marks));
+	return m->marks ? 0 : -ENOMEM;
+}
+
+static int insert(struct user_dma *d, struct mapping *m)
 {
 	pthread_mutex_lock(&d->lock);
 	const struct mapping *other = d->first;
 	while (other && (m->iova >= other->iova + other->length || other->iova >= m->iova + m->length))
 		other = other->next;
-	if (!other) {
+	int r = other ? -EEXIST : d->marking ? add_marks(m) : 0;
+	if (r == 0) {
 		m->next = d->first;
 		d->first = m;
 	}
 	pthread_mutex_unlock(&d->lock);
-	return !other;
+	return r;
 }
 
 int user_dma_add(struct user_dma *d, uint64_t iova, uint64_t length, int fd, uint64_t offset, uint32_t flags,
-		 struct vfmig_error *err)
+		 bool shared, struct vfmig_error *err)
 {
 	struct mapping *m = NULL;
 
@@ -103,9 +121,13 @@ int user_dma_add(struct user_dma *d, uint64_t iova, uint64_t length, int fd, uin
 	r = mapping_new(iova, length, fd, offset, flags, &m, err);
 	if (r < 0)
 		return r;
-	if (insert(d, m))
+	m->shared = shared;
+	r = insert(d, m);
+	if (r == 0)
 		return 0;
 	mapping_free(m);
+	if (r == -ENOMEM)
+		return error_errno(err, r, "DMA mapping: marks of written pages");
 	return error_set(err, -EEXIST, "DMA mapping: 0x%llx bytes at IOVA 0x%llx overlap an earlier one",
 			 (unsigned long long)length, (unsigned long long)iova);
 }
@@ -126,13 +148,89 @@ bool user_dma_has(struct user_dma *d, uint64_t iova, uint64_t length)
 	return found;
 }
 
-void user_dma_remove(struct user_dma *d, uint64_t iova, uint64_t length)
+bool user_dma_shared(struct user_dma *d, uint64_t iova, uint64_t length)
+{
+	bool shared = false;
+
+	pthread_mutex_lock(&d->lock);
+	for (const struct mapping *m = d->first; m; m = m->next)
+		shared |= m->shared && m->iova < iova + length && iova < m->iova + m->length;
+	pthread_mutex_unlock(&d->lock);
+	return shared;
+}
+
+static void remove_marks(struct user_dma *d)
+{
+	for (struct mapping *m = d->first; m; m = m->next) {
+		free(m->marks);
+		m->marks = NULL;
+	}
+}
+
+int user_dma_mark(struct user_dma *d, bool on, struct vfmig_error *err)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&d->lock);
+	remove_marks(d);
+	for (struct mapping *m = d->first; on && m && r == 0; m = m->next)
+		r = add_marks(m);
+	if (r < 0)
+		remove_marks(d);
+	d->marking = on && r == 0;
+	pthread_mutex_unlock(&d->lock);
+	return r < 0 ? error_errno(err, r, "marks of written pages") : 0;
+}
+
+/* With the lock held. The range lies in mappings, as resolve has found. */
+static void mark(struct user_dma *d, uint64_t iova, uint64_t length)
+{
+	for (struct mapping *m = d->first; m; m = m->next) {
+		uint64_t from = max_u64(iova, m->iova), end = min_u64(iova + length, m->iova + m->length);
+		if (!m->marks || from >= end)
+			continue;
+		uint64_t last = (end - 1) / VFIO_USER_PAGE_SIZE - first_page(m);
+		for (uint64_t n = from / VFIO_USER_PAGE_SIZE - first_page(m); n <= last; n++)
+			m->marks[n / 64] |= UINT64_C(1) << n % 64;
+	}
+}
+
+static void take_marks(struct mapping *m, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t *bitmap)
+{
+	uint64_t from = max_u64(iova, m->iova), end = min_u64(iova + length, m->iova + m->length);
+
+	if (!m->marks || from >= end)
+		return;
+	uint64_t last = (end - 1) / VFIO_USER_PAGE_SIZE - first_page(m);
+	for (uint64_t n = from / VFIO_USER_PAGE_SIZE - first_page(m); n <= last; n++) {
+		uint64_t bit = UINT64_C(1) << n % 64;
+		if (m->marks[n / 64] == 0)
+			n |= 63; /* none of these */
+		if (!(m->marks[n / 64] & bit))
+			continue;
+		m->marks[n / 64] &= ~bit;
+		uint64_t page = (max_u64((first_page(m) + n) * VFIO_USER_PAGE_SIZE, iova) - iova) / page_size;
+		bitmap[page / 64] |= UINT64_C(1) << page % 64;
+	}
+}
+
+void user_dma_report(struct user_dma *d, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t *bitmap)
+{
+	pthread_mutex_lock(&d->lock);
+	for (struct mapping *m = d->first; m; m = m->next)
+		take_marks(m, iova, length, page_size, bitmap);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void user_dma_remove(struct user_dma *d, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t *bitmap)
 {
 	pthread_mutex_lock(&d->lock);
 	struct mapping **at = find_exact(d, iova, length);
 	struct mapping *m = *at;
 	if (m)
 		*at = m->next;
+	if (m && bitmap)
+		take_marks(m, iova, length, page_size, bitmap);
 	pthread_mutex_unlock(&d->lock);
 	if (m)
 		mapping_free(m);
@@ -193,6 +291,8 @@ static int serve_write(struct user_dma *d, struct user_conn *c, const struct vfi
 	pthread_mutex_lock(&d->lock);
 	if (io->count == length)
 		n = resolve(d, io->address, length, VFMIG_DMA_WRITE, iov, USER_IOV_MAX);
+	if (n) /* also of one that ends halfway */
+		mark(d, io->address, length);
 	int r = n ? receive_pieces(user_conn_fd(c), iov, n, deadline_ns) :
 		    user_socket_drain(user_conn_fd(c), length, -1, deadline_ns);
 	pthread_mutex_unlock(&d->lock);

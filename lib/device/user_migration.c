@@ -13,7 +13,7 @@
 #include "device/user_access.h"
 
 /* GET gives data back in the same place; SET's answer may repeat it. */
-static int ask_feature(struct user_access *u, uint32_t flags, void *data, size_t length, struct vfmig_error *err)
+int user_ask_feature(struct user_access *u, uint32_t flags, void *data, size_t length, struct vfmig_error *err)
 {
 	struct vfio_user_feature feature = { (uint32_t)(sizeof(feature) + length), flags }, reply;
 	uint8_t answer[256];
@@ -43,7 +43,7 @@ static int ask_feature(struct user_access *u, uint32_t flags, void *data, size_t
 
 int user_feature(struct access *a, uint32_t flags, void *data, size_t length, struct vfmig_error *err)
 {
-	int r = ask_feature(user_of(a), flags, data, length, err);
+	int r = user_ask_feature(user_of(a), flags, data, length, err);
 	return r == -EINVAL ? error_prefix(err, -EOPNOTSUPP, "not supported") : user_absent(r);
 }
 
@@ -60,8 +60,8 @@ int user_mig_state_get(struct access *a, uint32_t *ret_state, struct vfmig_error
 int user_mig_state_set(struct access *a, uint32_t state, struct vfmig_error *err)
 {
 	struct vfio_user_device_state set = { state, -1 };
-	return ask_feature(user_of(a), VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_MIG_DEVICE_STATE, &set, sizeof(set),
-			   err);
+	uint32_t flags = VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_MIG_DEVICE_STATE;
+	return user_ask_feature(user_of(a), flags, &set, sizeof(set), err);
 }
 
 ssize_t user_mig_data_read(struct access *a, void *buffer, size_t length, struct vfmig_error *err)
@@ -89,7 +89,7 @@ ssize_t user_mig_data_read(struct access *a, void *buffer, size_t length, struct
 ssize_t user_mig_data_write(struct access *a, const void *buffer, size_t length, struct vfmig_error *err)
 {
 	struct user_access *u = user_of(a);
-	uint32_t n = (uint32_t)min_u64(length, min_u64(u->limits.max_data, VFIO_USER_SAFE_DATA));
+	uint32_t n = (uint32_t)min_u64(length, user_limits_write(&u->limits));
 	struct vfio_user_mig_data ask = { (uint32_t)sizeof(ask) + n, n };
 	struct user_request q = {
 		.command = VFIO_USER_MIG_DATA_WRITE,

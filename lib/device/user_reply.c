@@ -30,6 +30,57 @@ static int get_number(struct json_object *capabilities, const char *name, int64_
 	return 0;
 }
 
+static int get_bool(struct json_object *object, const char *name, bool *value, struct vfmig_error *err)
+{
+	struct json_object *o;
+
+	if (!json_object_object_get_ex(object, name, &o))
+		return 0;
+	if (!json_object_is_type(o, json_type_boolean))
+		return error_set(err, -EPROTO, "VERSION's capabilities: %s is %.40s, expected was true or false", name,
+				 json_object_to_json_string(o));
+	*value = json_object_get_boolean(o);
+	return 0;
+}
+
+/* The capability that is an object itself; NULL: there is none. */
+static int get_object(struct json_object *capabilities, const char *name, struct json_object **ret,
+		      struct vfmig_error *err)
+{
+	*ret = NULL;
+	if (!json_object_object_get_ex(capabilities, name, ret) || json_object_is_type(*ret, json_type_object))
+		return 0;
+	return error_set(err, -EPROTO, "VERSION's capabilities: %s is %.40s, expected was an object", name,
+			 json_object_to_json_string(*ret));
+}
+
+static int get_objects(struct json_object *capabilities, struct user_limits *limits, struct vfmig_error *err)
+{
+	struct json_object *o;
+
+	int r = get_object(capabilities, "migration", &o, err);
+	if (r == 0 && o)
+		r = get_number(o, "pgsize", VFIO_USER_PAGE_SIZE, VFIO_USER_MAX_PAGE_SIZE, &limits->page_size, err);
+	if (r == 0 && (limits->page_size & (limits->page_size - 1)))
+		r = bad_json("migration.pgsize is no power of two", err);
+	if (r == 0)
+		r = get_object(capabilities, "twin_socket", &o, err);
+	if (r == 0 && o)
+		r = get_bool(o, "supported", &limits->twin, err);
+	if (r == 0 && o)
+		r = get_number(o, "fd_index", 0, UINT32_MAX, &limits->twin_index, err);
+	if (r == 0)
+		r = get_object(capabilities, "vfmig", &o, err);
+	if (r == 0 && o)
+		r = get_bool(o, "whole_messages", &limits->whole_messages, err);
+	return r;
+}
+
+uint32_t user_limits_write(const struct user_limits *limits)
+{
+	return limits->whole_messages ? limits->max_data : (uint32_t)min_u64(limits->max_data, VFIO_USER_SAFE_DATA);
+}
+
 static int get_limits(struct json_object *root, struct user_limits *limits, struct vfmig_error *err)
 {
 	struct json_object *capabilities;
@@ -44,12 +95,16 @@ static int get_limits(struct json_object *root, struct user_limits *limits, stru
 	int r = get_number(capabilities, "max_data_xfer_size", 8, VFIO_USER_MAX_DATA, &limits->max_data, err);
 	if (r == 0)
 		r = get_number(capabilities, "max_msg_fds", 0, VFIO_USER_MAX_FDS, &limits->max_fds, err);
-	return r;
+	return r < 0 ? r : get_objects(capabilities, limits, err);
 }
 
 int user_limits_parse(const char *json, size_t length, struct user_limits *ret, struct vfmig_error *err)
 {
-	struct user_limits limits = { VFIO_USER_DEFAULT_MAX_DATA, VFIO_USER_DEFAULT_MAX_FDS };
+	struct user_limits limits = {
+		.max_data = VFIO_USER_DEFAULT_MAX_DATA,
+		.max_fds = VFIO_USER_DEFAULT_MAX_FDS,
+		.page_size = VFIO_USER_PAGE_SIZE,
+	};
 
 	if (length == 0) {
 		*ret = limits;
@@ -72,17 +127,29 @@ int user_limits_parse(const char *json, size_t length, struct user_limits *ret, 
 	return r;
 }
 
-char *user_limits_format(void)
+char *user_limits_format(const struct user_announcement *ours)
 {
 	struct json_object *root = json_object_new_object();
 	struct json_object *capabilities = json_object_new_object();
 	struct json_object *migration = json_object_new_object();
 
 	json_object_object_add(migration, "pgsize", json_object_new_int(VFIO_USER_PAGE_SIZE));
-	json_object_object_add(capabilities, "max_msg_fds", json_object_new_int(VFIO_USER_MAX_FDS));
+	json_object_object_add(capabilities, "max_msg_fds", json_object_new_uint64(ours->max_fds));
 	json_object_object_add(capabilities, "max_data_xfer_size", json_object_new_int(VFIO_USER_MAX_DATA));
 	json_object_object_add(capabilities, "pgsizes", json_object_new_int(VFIO_USER_PAGE_SIZE));
 	json_object_object_add(capabilities, "migration", migration);
+	if (ours->twin) {
+		struct json_object *twin = json_object_new_object();
+		json_object_object_add(twin, "supported", json_object_new_boolean(true));
+		if (ours->twin_index >= 0)
+			json_object_object_add(twin, "fd_index", json_object_new_int(ours->twin_index));
+		json_object_object_add(capabilities, "twin_socket", twin);
+	}
+	if (ours->whole_messages) {
+		struct json_object *vfmig = json_object_new_object();
+		json_object_object_add(vfmig, "whole_messages", json_object_new_boolean(true));
+		json_object_object_add(capabilities, "vfmig", vfmig);
+	}
 	json_object_object_add(root, "capabilities", capabilities);
 	const char *text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN);
 	char *copy = text ? strdup(text) : NULL;

@@ -77,11 +77,12 @@ static int check_memory(struct vfmig_load *l, const struct reader_record *record
 		return 0;
 	if (l->taker && reader_ram_capability(l->reader)[0])
 		return error_set(err, -EOPNOTSUPP,
-				 "offset 0x%llx: memory that was written with the capability %s cannot be loaded: switch it "
-				 "off at the source", (unsigned long long)record->offset, reader_ram_capability(l->reader));
+				 "offset 0x%llx: memory written with the capability %s cannot be loaded: switch it off "
+				 "at the source",
+				 (unsigned long long)record->offset, reader_ram_capability(l->reader));
 	if (!l->taker && reader_marked(l->reader) && l->return_path_open)
 		return error_set(err, -ENOENT,
-				 "offset 0x%llx: the source moves memory with its devices, and no memory was given here",
+				 "offset 0x%llx: the source moves memory with its devices, and none was given here",
 				 (unsigned long long)record->offset);
 	if (!l->taker && l->stage == READ)
 		log_line(&l->log, VFMIG_LOG_INFO, "the stream's memory is left out: none was given for it");
@@ -208,8 +209,8 @@ static int take_command(struct vfmig_load *l, const struct reader_record *record
 		return 0;
 	case WIRE_COMMAND_POSTCOPY_ADVISE:
 		return error_set(err, -EOPNOTSUPP,
-				 "offset 0x%llx: the source wants postcopy, which devices cannot do: switch its capability "
-				 "postcopy-ram off", (unsigned long long)record->offset);
+				 "offset 0x%llx: the source wants postcopy, which devices cannot do: switch its "
+				 "capability postcopy-ram off", (unsigned long long)record->offset);
 	default:
 		return error_set(err, -EBADMSG, "offset 0x%llx: command %u is not known; expected one of %u, %u, %u",
 				 (unsigned long long)record->offset, record->command, WIRE_COMMAND_OPEN_RETURN_PATH,

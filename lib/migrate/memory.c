@@ -253,8 +253,9 @@ int memory_read(const struct memory_block *b, uint64_t offset, void *buffer, siz
 		if (n < 0 && (errno == EINVAL || errno == ESPIPE)) /* no file that can be read: a device's memory */
 			break;
 		if (n <= 0)
-			return error_errno(err, n < 0 ? -errno : -EIO, "memory block \"%s\": reading 0x%llx bytes at 0x%llx",
-					   b->name, (ull)(length - done), (ull)(offset + done));
+			return error_errno(err, n < 0 ? -errno : -EIO,
+					   "memory block \"%s\": reading 0x%llx bytes at 0x%llx", b->name,
+					   (ull)(length - done), (ull)(offset + done));
 		done += (size_t)n;
 	}
 	memcpy((char *)buffer + done, b->address + offset + done, length - done);

@@ -57,18 +57,21 @@ static void take_block(struct memory_load *l, const uint8_t *name, size_t length
 	struct memory_block *b = memory_find(l->memory, (const char *)name, length);
 	char text[WIRE_ID_MAX + 1], line[WIRE_ID_MAX + 160];
 	printable(name, length, text);
-	if (b && !b->incoming && (b->skipped || b->length == bytes)) {
+	bool twice = b && b->incoming, fits = b && !twice && (b->skipped || b->length == bytes);
+	if (b)
 		b->incoming = bytes;
+	if (fits)
 		return;
-	}
-	if (b && b->incoming)
+	if (twice)
 		snprintf(line, sizeof(line), "block \"%s\" is in the stream twice", text);
 	else if (b)
-		snprintf(line, sizeof(line), "block \"%s\" has 0x%" PRIx64 " bytes in the stream and 0x%" PRIx64 " here",
-			 text, bytes, b->length);
+		snprintf(line, sizeof(line),
+			 "block \"%s\" has 0x%" PRIx64 " bytes in the stream and 0x%" PRIx64 " here", text, bytes,
+			 b->length);
 	else
-		snprintf(line, sizeof(line), "block \"%s\" (0x%" PRIx64 " bytes) has no memory here: give it some, or skip it",
-			 text, bytes);
+		snprintf(line, sizeof(line),
+			 "block \"%s\" (0x%" PRIx64 " bytes) has no memory here: give it some, or skip it", text,
+			 bytes);
 	unfit(l, line);
 }
 
@@ -87,8 +90,8 @@ static int end_list(struct memory_load *l, uint64_t offset, struct vfmig_error *
 	if (!l->unfit)
 		return 0;
 	if (l->unfit > 1)
-		return error_set(err, -EINVAL, "offset 0x%" PRIx64 ": memory: %s (and %zu more)", offset, l->first_unfit,
-				 l->unfit - 1);
+		return error_set(err, -EINVAL, "offset 0x%" PRIx64 ": memory: %s (and %zu more)", offset,
+				 l->first_unfit, l->unfit - 1);
 	return error_set(err, -EINVAL, "offset 0x%" PRIx64 ": memory: %s", offset, l->first_unfit);
 }
 
@@ -102,7 +105,7 @@ static int list_block(struct memory_load *l, struct cursor *c, uint64_t offset, 
 		return 0;
 	uint64_t bytes = get_be64(size);
 	if (bytes == 0 || bytes > l->list_left)
-		return broken(offset, err, "a block whose size is none, or more than what is left of the memory:", bytes);
+		return broken(offset, err, "a block of no bytes, or of more than are left of the memory:", bytes);
 	take_block(l, name, *length, bytes);
 	l->list_left -= bytes;
 	int r = l->list_left ? 0 : end_list(l, offset, err);
@@ -136,15 +139,16 @@ static int page_block(struct memory_load *l, uint64_t flags, uint64_t address, s
 		*ret = memory_find(l->memory, (const char *)name, *length);
 		if (!*ret || !(*ret)->incoming)
 			return error_set(err, -EBADMSG,
-					 "offset 0x%" PRIx64 ": memory: a page of block \"%s\", which was not listed", offset,
-					 printable(name, *length, text));
+					 "offset 0x%" PRIx64 ": memory: a page of block \"%s\", which was not listed",
+					 offset, printable(name, *length, text));
 	}
 	if (!*ret)
 		return broken(offset, err, "a page of the same block before any block, flags", flags);
 	if (!range_inside(address, WIRE_PAGE_SIZE, (*ret)->incoming))
 		return error_set(err, -EBADMSG,
-				 "offset 0x%" PRIx64 ": memory: a page at 0x%" PRIx64 " of block \"%s\", which has 0x%" PRIx64
-				 " bytes", offset, address, (*ret)->name, (*ret)->incoming);
+				 "offset 0x%" PRIx64 ": memory: a page at 0x%" PRIx64
+				 " of block \"%s\", which has 0x%" PRIx64 " bytes", offset, address,
+				 (*ret)->name, (*ret)->incoming);
 	return 1;
 }
 
@@ -187,8 +191,9 @@ static int page(struct memory_load *l, uint64_t flags, uint64_t address, struct 
 
 static int refuse(uint64_t offset, const char *what, const char *capability, struct vfmig_error *err)
 {
-	return error_set(err, -EOPNOTSUPP, "offset 0x%" PRIx64 ": memory: %s cannot be loaded: switch %s off at the source",
-			 offset, what, capability);
+	return error_set(err, -EOPNOTSUPP,
+			 "offset 0x%" PRIx64 ": memory: %s cannot be loaded: switch %s off at the source", offset, what,
+			 capability);
 }
 
 /* The packet at c. 2: it ends the body; 1: taken; 0: more bytes needed. */

@@ -89,4 +89,54 @@ struct iommu_ioas_unmap {
 #define IOMMU_IOAS_UNMAP _IO(VFIO_TYPE, 0x86)
 #endif
 
+/* 6.6: a page table for a device */
+#ifndef IOMMU_HWPT_ALLOC
+struct iommu_hwpt_alloc {
+	__u32 size;
+	__u32 flags;
+	__u32 dev_id;
+	__u32 pt_id;
+	__u32 out_hwpt_id;
+	__u32 __reserved;
+};
+_Static_assert(sizeof(struct iommu_hwpt_alloc) == 24, "as of 6.6, which later kernels take");
+#define IOMMU_HWPT_ALLOC _IO(VFIO_TYPE, 0x89)
+#endif
+
+#ifndef IOMMU_DESTROY
+struct iommu_destroy {
+	__u32 size;
+	__u32 id;
+};
+_Static_assert(sizeof(struct iommu_destroy) == 8, "the kernel's");
+#define IOMMU_DESTROY _IO(VFIO_TYPE, 0x80)
+#endif
+
+/* 6.7: page tables that log writes */
+#ifndef IOMMU_HWPT_SET_DIRTY_TRACKING
+#define IOMMU_HWPT_ALLOC_DIRTY_TRACKING (1 << 1)
+#define IOMMU_HWPT_DIRTY_TRACKING_ENABLE 1
+struct iommu_hwpt_set_dirty_tracking {
+	__u32 size;
+	__u32 flags;
+	__u32 hwpt_id;
+	__u32 __reserved;
+};
+_Static_assert(sizeof(struct iommu_hwpt_set_dirty_tracking) == 16, "the kernel's");
+#define IOMMU_HWPT_SET_DIRTY_TRACKING _IO(VFIO_TYPE, 0x8b)
+
+struct iommu_hwpt_get_dirty_bitmap {
+	__u32 size;
+	__u32 hwpt_id;
+	__u32 flags;
+	__u32 __reserved;
+	__aligned_u64 iova;
+	__aligned_u64 length;
+	__aligned_u64 page_size;
+	__aligned_u64 data;
+};
+_Static_assert(sizeof(struct iommu_hwpt_get_dirty_bitmap) == 48, "the kernel's");
+#define IOMMU_HWPT_GET_DIRTY_BITMAP _IO(VFIO_TYPE, 0x8c)
+#endif
+
 #endif

@@ -72,9 +72,14 @@ struct vfio_user_dma_map { /* and at most one fd */
 #define VFIO_USER_UNMAP_BITMAP 1u
 #define VFIO_USER_UNMAP_ALL 2u
 
-struct vfio_user_dma_unmap {
+struct vfio_user_dma_unmap { /* VFIO_USER_UNMAP_BITMAP: then a struct vfio_user_bitmap; and in the reply the bitmap */
 	uint32_t argsz, flags;
 	uint64_t iova, size;
+};
+
+struct vfio_user_bitmap {
+	uint64_t page_size;
+	uint64_t bytes;
 };
 
 struct vfio_user_device_info {
@@ -146,11 +151,44 @@ struct vfio_user_feature {
 #define VFIO_USER_FEATURE_PROBE (1u << 18)
 #define VFIO_USER_FEATURE_MIGRATION 1u
 #define VFIO_USER_FEATURE_MIG_DEVICE_STATE 2u
+#define VFIO_USER_FEATURE_LOGGING_START 6u
+#define VFIO_USER_FEATURE_LOGGING_STOP 7u
+#define VFIO_USER_FEATURE_LOGGING_REPORT 8u
 #define VFIO_USER_FEATURE_MIG_DATA_SIZE 9u
 
 struct vfio_user_device_state { /* MIG_DEVICE_STATE's data */
 	uint32_t state;
 	int32_t data_fd; /* means nothing here: servers answer 0 */
+};
+
+/* LOGGING_START's data; then the ranges. The ioctl has a pointer to them. */
+struct vfio_user_logging_start {
+	uint64_t page_size; /* wanted; and in the reply given */
+	uint32_t num_ranges, reserved;
+};
+
+struct vfio_user_logging_range {
+	uint64_t iova, length;
+};
+
+#define VFIO_USER_MAX_RANGES 256u /* the kernel takes no more either */
+
+/* LOGGING_REPORT's data; in the reply the bitmap, whole words of 64 bits, is behind it. argsz has room for that. */
+struct vfio_user_logging_report {
+	uint64_t iova, length, page_size;
+};
+
+#define VFIO_USER_DIRTY_START 1u
+#define VFIO_USER_DIRTY_STOP 2u
+#define VFIO_USER_DIRTY_GET 4u
+
+struct vfio_user_dirty_pages { /* DIRTY_GET: then a struct vfio_user_dirty_range, and in the reply the bitmap */
+	uint32_t argsz, flags;
+};
+
+struct vfio_user_dirty_range {
+	uint64_t iova, size;
+	struct vfio_user_bitmap bitmap;
 };
 
 /* MIG_DATA_READ and MIG_DATA_WRITE; then the data. A read's reply is always as
@@ -162,6 +200,12 @@ struct vfio_user_mig_data {
 _Static_assert(sizeof(struct vfio_user_header) == 16, "wire");
 _Static_assert(sizeof(struct vfio_user_dma_map) == 32, "wire");
 _Static_assert(sizeof(struct vfio_user_dma_unmap) == 24, "wire");
+_Static_assert(sizeof(struct vfio_user_bitmap) == 16, "wire");
+_Static_assert(sizeof(struct vfio_user_logging_start) == 16, "wire");
+_Static_assert(sizeof(struct vfio_user_logging_range) == 16, "wire");
+_Static_assert(sizeof(struct vfio_user_logging_report) == 24, "wire");
+_Static_assert(sizeof(struct vfio_user_dirty_pages) == 8, "wire");
+_Static_assert(sizeof(struct vfio_user_dirty_range) == 32, "wire");
 _Static_assert(sizeof(struct vfio_user_device_info) == 16, "wire");
 _Static_assert(sizeof(struct vfio_user_region_info) == 32, "wire");
 _Static_assert(sizeof(struct vfio_user_cap_sparse) == 16, "wire");
@@ -181,11 +225,12 @@ _Static_assert(sizeof(struct vfio_user_mig_data) == 8, "wire");
 /* Our own limits, as announced. */
 #define VFIO_USER_MAX_FDS 8u
 #define VFIO_USER_MAX_DATA (1u << 20)
-#define VFIO_USER_MAX_MESSAGE (VFIO_USER_MAX_DATA + 64u) /* the largest body before data is 32 bytes */
+#define VFIO_USER_MAX_MESSAGE (VFIO_USER_MAX_DATA + 64u) /* the largest body before data has 40 bytes */
 #define VFIO_USER_MAX_VERSION (16u << 10)                 /* bytes of VERSION's body */
 #define VFIO_USER_MAX_REGION_INFO (64u << 10)             /* bytes of a region's info with its capabilities */
 #define VFIO_USER_MAX_REGIONS 4096u
 #define VFIO_USER_PAGE_SIZE 4096u
+#define VFIO_USER_MAX_PAGE_SIZE (1u << 30) /* of a log of written pages */
 
 /* Larger MIG_DATA_READs gained nothing with the reference server. */
 #define VFIO_USER_MIG_READ (256u << 10)
@@ -193,7 +238,8 @@ _Static_assert(sizeof(struct vfio_user_mig_data) == 8, "wire");
 /* The reference server takes a message with one recv(): a large one arrives
  * short there and everything after it is garbage. 32 KiB never did. It is also
  * less than half of a socket's buffer: two sides that both send only messages
- * of this size can not block each other. */
+ * of this size can not block each other. Who says "vfmig":{"whole_messages":true}
+ * in VERSION takes all of max_data_xfer_size, and receives while it sends. */
 #define VFIO_USER_SAFE_DATA (32u << 10)
 
 #endif

@@ -146,15 +146,18 @@ void peer_command(int fd, uint16_t id, uint16_t command, const void *body, size_
 	peer_send(fd, &h, body, length, NULL, 0);
 }
 
-static void answer_version(struct peer *p)
+void peer_answer_version(struct peer *p, const char *json, const int *fds, size_t num_fds)
 {
 	uint8_t body[1024] = { 0 };
-	size_t length = sizeof(struct vfio_user_version) + strlen(p->version) + 1;
+	size_t length = sizeof(struct vfio_user_version) + strlen(json) + 1;
 
 	peer_receive(p->fd, &p->m);
 	MUST(p->m.header.command == VFIO_USER_VERSION && length <= sizeof(body));
-	memcpy(body + sizeof(struct vfio_user_version), p->version, strlen(p->version));
-	peer_reply(p->fd, &p->m, body, length);
+	memcpy(body + sizeof(struct vfio_user_version), json, strlen(json));
+	struct vfio_user_header h = p->m.header;
+	h.size = (uint32_t)(sizeof(h) + length);
+	h.flags = VFIO_USER_TYPE_REPLY;
+	peer_send(p->fd, &h, body, length, fds, num_fds);
 }
 
 static void *peer_thread(void *arg)
@@ -164,7 +167,7 @@ static void *peer_thread(void *arg)
 	p->fd = accept4(p->socket.fd, NULL, NULL, SOCK_CLOEXEC);
 	MUST(p->fd >= 0);
 	if (p->version)
-		answer_version(p);
+		peer_answer_version(p, p->version, NULL, 0);
 	p->script(p);
 	if (p->fd >= 0) {
 		/* The client's answer to what the script did is its own business; it is read to its end. */

@@ -43,8 +43,11 @@ void peer_refuse(int fd, const struct peer_message *m, uint32_t error);
 /* A command with a body; its size may be a lie. */
 void peer_command(int fd, uint16_t id, uint16_t command, const void *body, size_t length);
 
-/* A server in a thread: accepts one client and runs script on it. */
 struct peer;
+/* Takes VERSION and answers it with this JSON and fds. */
+void peer_answer_version(struct peer *p, const char *json, const int *fds, size_t num_fds);
+
+/* A server in a thread: accepts one client and runs script on it. */
 typedef void peer_script_fn(struct peer *p);
 struct peer {
 	struct peer_socket socket;

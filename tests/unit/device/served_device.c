@@ -142,6 +142,49 @@ static int dma_map(struct access *a, uint64_t iova, uint64_t length, int fd, uin
 	return 0;
 }
 
+static int dirty_start(struct access *a, enum access_log log, const struct access_range *ranges, size_t count,
+		       uint64_t *page_size, struct vfmig_error *err)
+{
+	struct device_log *l = &((struct device *)a)->logs[log];
+
+	if (l->absent)
+		return error_set(err, -EOPNOTSUPP, "no log");
+	if (count > 512 || l->starts != l->stops)
+		return error_set(err, -EINVAL, "not so");
+	if (count)
+		memcpy(l->ranges, ranges, count * sizeof(*ranges));
+	l->num_ranges = count;
+	l->starts++;
+	*page_size = max_u64(*page_size, l->page_size);
+	return 0;
+}
+
+static int dirty_report(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
+			uint64_t *bitmap, struct vfmig_error *err)
+{
+	struct device *d = (struct device *)a;
+	struct device_log *l = &d->logs[log];
+
+	if (l->ends_with_unmap && d->mappings == 0)
+		return error_set(err, -ENOENT, "nothing is mapped there");
+	l->reports++;
+	for (uint64_t at = iova; at < iova + length; at += 4096) {
+		uint64_t n = (at - DMA_IOVA) / 4096, page = (at - iova) / page_size;
+		if (!(l->dirty[n / 64] >> n % 64 & 1))
+			continue;
+		l->dirty[n / 64] &= ~(UINT64_C(1) << n % 64);
+		bitmap[page / 64] |= UINT64_C(1) << page % 64;
+	}
+	return 0;
+}
+
+static int dirty_stop(struct access *a, enum access_log log, struct vfmig_error *err)
+{
+	(void)err;
+	((struct device *)a)->logs[log].stops++;
+	return 0;
+}
+
 static int dma_unmap(struct access *a, uint64_t iova, uint64_t length, struct vfmig_error *err)
 {
 	(void)iova;
@@ -149,6 +192,14 @@ static int dma_unmap(struct access *a, uint64_t iova, uint64_t length, struct vf
 	(void)err;
 	((struct device *)a)->mappings--;
 	return 0;
+}
+
+static int dma_unmap_dirty(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
+			   uint64_t *bitmap, struct vfmig_error *err)
+{
+	((struct device *)a)->logs[log].unmaps++;
+	int r = dirty_report(a, log, iova, length, page_size, bitmap, err);
+	return r < 0 ? r : dma_unmap(a, iova, length, err);
 }
 
 static int reset(struct access *a, struct vfmig_error *err)
@@ -168,6 +219,10 @@ static const struct access_ops device_ops = {
 	.region_write = region_write,
 	.dma_map = dma_map,
 	.dma_unmap = dma_unmap,
+	.dirty_start = dirty_start,
+	.dirty_report = dirty_report,
+	.dirty_stop = dirty_stop,
+	.dma_unmap_dirty = dma_unmap_dirty,
 	.reset = reset,
 };
 
@@ -185,7 +240,7 @@ static void *serve(void *arg)
 	return (void *)(intptr_t)server_run(d->server, d->socket.fd, NULL);
 }
 
-int served_device_setup(void **state)
+static int setup(void **state, const struct server_options *options)
 {
 	size_t before = count_fds();
 	struct device *d = calloc(1, sizeof(*d));
@@ -197,9 +252,25 @@ int served_device_setup(void **state)
 	assert_int_equal(ftruncate(d->section_fd, SECTION_SIZE), 0);
 	peer_socket_open(&d->socket);
 	assert_int_equal(server_new(&d->access, &hooks, d, &d->server, NULL), 0);
+	server_set_options(d->server, options);
 	assert_int_equal(pthread_create(&d->thread, NULL, serve, d), 0);
 	*state = d;
 	return 0;
+}
+
+int served_device_setup(void **state)
+{
+	return setup(state, &(struct server_options) { 0 });
+}
+
+int served_device_setup_plain(void **state)
+{
+	return setup(state, &(struct server_options) { .no_twin = true, .no_whole_messages = true });
+}
+
+int served_device_setup_no_fds(void **state)
+{
+	return setup(state, &(struct server_options) { .no_fds = true });
 }
 
 int served_device_teardown(void **state)
@@ -215,6 +286,8 @@ int served_device_teardown(void **state)
 	close(d->section_fd);
 	assert_int_equal(d->mappings, 0);
 	assert_false(d->irqs_set);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(d->logs[i].starts, d->logs[i].stops);
 	assert_int_equal(count_fds(), d->fds_before);
 	free(d);
 	return 0;

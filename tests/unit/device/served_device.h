@@ -24,8 +24,20 @@
 #define REG_DROP 0x20u
 #define REG_HANG 0x28u
 
+/* A log of pages that the test says were written: page n lies at DMA_IOVA + n * 4096. */
+struct device_log {
+	bool absent;
+	uint64_t page_size;   /* that it gives, if larger than what is wanted */
+	uint64_t dirty[4];    /* one bit for each 4096 bytes */
+	bool ends_with_unmap; /* then it refuses to report */
+	unsigned starts, stops, reports, unmaps;
+	struct access_range ranges[512];
+	size_t num_ranges;
+};
+
 struct device {
 	struct access access;
+	struct device_log logs[2];
 	uint8_t registers[REGISTERS_SIZE];
 	int section_fd;
 	unsigned writes, resets, mappings, mappings_with_fd;
@@ -40,6 +52,8 @@ struct device {
 /* For cmocka: *state is the struct device. The teardown looks for leaked fds,
  * mappings and interrupts. */
 int served_device_setup(void **state);
+int served_device_setup_plain(void **state); /* as a server that is not vfmig's: no twin socket, no large messages */
+int served_device_setup_no_fds(void **state);
 int served_device_teardown(void **state);
 
 /* Connects a client. */

@@ -88,6 +88,12 @@ static void test_version_json(void **state)
 		"{\"capabilities\":{\"max_data_xfer_size\":1e6}}", "{\"capabilities\":{\"max_msg_fds\":-1}}",
 		"{\"capabilities\":{\"max_msg_fds\":null}}", "[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]",
 		"{\"capabilities\":{\"x\":[[[[[[[[[[[[]]]]]]]]]]]]}}",
+		"{\"capabilities\":{\"migration\":1}}", "{\"capabilities\":{\"migration\":{\"pgsize\":512}}}",
+		"{\"capabilities\":{\"migration\":{\"pgsize\":12288}}}",
+		"{\"capabilities\":{\"twin_socket\":true}}",
+		"{\"capabilities\":{\"twin_socket\":{\"supported\":1}}}",
+		"{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":-1}}}",
+		"{\"capabilities\":{\"vfmig\":{\"whole_messages\":\"yes\"}}}",
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -113,9 +119,18 @@ static void test_limits(void **state)
 	assert_int_equal(user_limits_parse(small, sizeof(small), &l, NULL), 0);
 	assert_int_equal(l.max_data, 4096);
 	assert_int_equal(l.max_fds, 0);
-	ours = user_limits_format();
+	ours = user_limits_format(&(struct user_announcement) { VFIO_USER_MAX_FDS, true, true, 3 });
 	assert_non_null(strstr(ours, "\"migration\":{\"pgsize\":4096}"));
 	assert_int_equal(user_limits_parse(ours, strlen(ours) + 1, &l, NULL), 0);
+	assert_true(l.twin && l.whole_messages);
+	assert_int_equal(l.twin_index, 3);
+	assert_int_equal(user_limits_write(&l), VFIO_USER_MAX_DATA);
+	free(ours);
+	ours = user_limits_format(&(struct user_announcement) { 0, false, false, 0 });
+	assert_int_equal(user_limits_parse(ours, strlen(ours) + 1, &l, NULL), 0);
+	assert_false(l.twin || l.whole_messages);
+	assert_int_equal(l.max_fds, 0);
+	assert_int_equal(user_limits_write(&l), VFIO_USER_SAFE_DATA);
 	free(ours);
 }
 

@@ -1,12 +1,35 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_sim_faults.c: every fault at every step where it is possible does what it says, and only that. */
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "by_hand.h"
 
 #define OPTIONS "size=64K,section=64K,rate=0,map=trapped"
 #define BYTES 64u
+#define LOG_IOVA 0x100000u
+#define LOG_BYTES (64 * SIM_SCATTER_PAGE)
+
+/* Memory that the device writes, and a log of it. */
+static void write_memory(struct access *a)
+{
+	static const struct access_range all = { LOG_IOVA, LOG_BYTES };
+	uint64_t page_size = SIM_SCATTER_PAGE;
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+
+	assert_int_equal(ftruncate(fd, LOG_BYTES), 0);
+	assert_int_equal(access_dma_map(a, LOG_IOVA, LOG_BYTES, fd, 0, VFMIG_DMA_WRITE, NULL), 0);
+	close(fd);
+	assert_int_equal(access_dirty_start(a, ACCESS_LOG_MAPPINGS, &all, 1, &page_size, NULL), 0);
+	assert_int_equal(sim_device_steps(sim_access_device(a), 10), 10);
+}
+
+static int ask_memory(struct access *a, uint64_t *bits)
+{
+	return access_dirty_report(a, ACCESS_LOG_MAPPINGS, LOG_IOVA, LOG_BYTES, SIM_SCATTER_PAGE, bits, NULL);
+}
 
 /* Brings a device before that step. */
 static void prepare(struct access *a, enum fault_step step)
@@ -35,6 +58,9 @@ static void prepare(struct access *a, enum fault_step step)
 	case FAULT_CONSUME:
 		assert_int_equal(set_state(a, RESUMING), 0);
 		assert_int_equal(reg_read(a, SIM_V1_DATA_OFFSET, 8, &v), 0);
+		break;
+	case FAULT_DIRTY_REPORT:
+		write_memory(a);
 		break;
 	default:
 		break;
@@ -83,6 +109,10 @@ static int strike(struct access *a, enum fault_step step, uint8_t bytes[BYTES])
 		return access_region_read(a, ACCESS_PCI_CONFIG, 0, bytes, BYTES, NULL);
 	case FAULT_CONFIG_WRITE:
 		return access_region_write(a, ACCESS_PCI_CONFIG, 4, bytes, 2, NULL);
+	case FAULT_DIRTY_REPORT:
+		r = ask_memory(a, &v);
+		put_le64(bytes, v);
+		return r;
 	default:
 		return access_reset(a, NULL);
 	}
@@ -93,7 +123,10 @@ static struct access *open_with(enum fault_kind kind, enum fault_step step, cons
 	char options[256];
 
 	/* An opaque device consumes any bytes. */
-	snprintf(options, sizeof(options), OPTIONS "%s,fault=%s@%s%s", step == FAULT_CONSUME ? ",opaque" : "",
+	snprintf(options, sizeof(options), OPTIONS "%s,fault=%s@%s%s",
+		 step == FAULT_CONSUME	      ? ",opaque"
+		 : step == FAULT_DIRTY_REPORT ? ",start,scatter,log=0x100000/64"
+					      : "",
 		 fault_kind_name(kind), fault_step_name(step), more);
 	struct access *a = open_sim(options);
 	prepare(a, step);
@@ -103,6 +136,20 @@ static struct access *open_with(enum fault_kind kind, enum fault_step step, cons
 static uint32_t state_of(struct access *a)
 {
 	return sim_access_device(a)->region.state;
+}
+
+static void assert_error_until_reset(struct access *a)
+{
+	assert_int_equal(state_of(a), IN_ERROR);
+	assert_int_equal(set_state(a, RUNNING), -EIO);
+	assert_int_equal(access_reset(a, NULL), 0);
+	assert_int_equal(state_of(a), RUNNING);
+}
+
+static void assert_one_lost(uint64_t written, uint64_t told)
+{
+	assert_true((told & ~written) == 0);
+	assert_int_equal(__builtin_popcountll(written & ~told), 1);
 }
 
 static void check_pair(enum fault_kind kind, enum fault_step step)
@@ -123,10 +170,7 @@ static void check_pair(enum fault_kind kind, enum fault_step step)
 		break;
 	case FAULT_ERROR_STATE:
 		assert_int_equal(r, step == FAULT_STATE_READ ? 0 : -EIO);
-		assert_int_equal(state_of(a), IN_ERROR);
-		assert_int_equal(set_state(a, RUNNING), -EIO);
-		assert_int_equal(access_reset(a, NULL), 0);
-		assert_int_equal(state_of(a), RUNNING);
+		assert_error_until_reset(a);
 		break;
 	case FAULT_BAD_OFFSET:
 	case FAULT_HUGE_SIZE:
@@ -148,6 +192,10 @@ static void check_pair(enum fault_kind kind, enum fault_step step)
 	case FAULT_WRONG_BYTES:
 		assert_int_equal(r, 0);
 		assert_memory_not_equal(got, clean, BYTES);
+		break;
+	case FAULT_LOSE_PAGE:
+		assert_int_equal(r, 0);
+		assert_one_lost(get_le64(clean), get_le64(got));
 		break;
 	case FAULT_SLOW:
 		assert_int_equal(r, 0);
@@ -178,7 +226,7 @@ static void test_every_pair(void **state)
 				check_pair((enum fault_kind)k, (enum fault_step)s);
 				pairs++;
 			}
-	assert_int_equal(pairs, 4 * FAULT_STEPS + 12 + 1 + 1 + 2 + 1 + 4);
+	assert_int_equal(pairs, 4 * FAULT_STEPS + 12 + 1 + 1 + 2 + 1 + 4 + 1);
 }
 
 static void test_nth_time_and_argument(void **state)
@@ -225,6 +273,39 @@ static void test_passing_faults_lose_nothing(void **state)
 		access_close(from);
 		access_close(to);
 	}
+}
+
+/* A page that is lost is lost for good, once; with nothing written it is the next report's. */
+static void test_lost_page(void **state)
+{
+	struct access *a = open_sim(OPTIONS ",start,scatter,log=0x100000/64,fault=lose-page@dirty-report#2,"
+					    "fault=errno@dirty-report#6");
+	uint64_t bits = 0, written = 0;
+
+	(void)state;
+	write_memory(a);
+	assert_int_equal(ask_memory(a, &bits), 0);
+	bits = 0;
+	assert_int_equal(ask_memory(a, &bits), 0); /* struck, but there is nothing to lose */
+	assert_true(bits == 0);
+	assert_int_equal(sim_device_steps(sim_access_device(a), 10), 10);
+	assert_int_equal(ask_memory(a, &bits), 0);
+	for (uint64_t step = 11; step <= 20; step++)
+		written |= UINT64_C(1) << sim_scatter_slot(step, 64);
+	assert_one_lost(written, bits);
+	bits = 0;
+	assert_int_equal(ask_memory(a, &bits), 0);
+	assert_true(bits == 0); /* nor later */
+	assert_int_equal(sim_device_steps(sim_access_device(a), 2), 2);
+	assert_int_equal(ask_memory(a, &bits), 0);
+	assert_true(bits == (UINT64_C(1) << sim_scatter_slot(21, 64) | UINT64_C(1) << sim_scatter_slot(22, 64)));
+	bits = 0;
+	/* And what a failed report would have told is forgotten. */
+	assert_int_equal(sim_device_steps(sim_access_device(a), 10), 10);
+	assert_int_equal(ask_memory(a, &bits), -EIO);
+	assert_int_equal(ask_memory(a, &bits), 0);
+	assert_true(bits == 0);
+	access_close(a);
 }
 
 /* Through a mapping no access can be caught: the byte is wrong in the section itself. */
@@ -292,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_pair),
 		cmocka_unit_test(test_nth_time_and_argument),
+		cmocka_unit_test(test_lost_page),
 		cmocka_unit_test(test_wrong_bytes_in_a_mapped_section),
 		cmocka_unit_test(test_passing_faults_lose_nothing),
 		cmocka_unit_test(test_documented),
