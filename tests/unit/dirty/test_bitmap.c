@@ -81,6 +81,8 @@ static void runs_cover_each_set_bit_once(void **state)
 			i += count;
 		}
 		uint64_t first, count, from = random_below(BITS), end = from + random_below(BITS - from + 1);
+		bool any = bitmap_next_run(p.map, from, end, &first, &count);
+		assert_int_equal(bitmap_next(p.map, from, end), any ? first : end);
 		for (uint64_t at = from; bitmap_next_run(p.map, at, end, &first, &count); at = first + count) {
 			assert_true(count > 0 && first >= at && first + count <= end);
 			assert_true(at == from || first > at); /* two that touch would be one */
