@@ -28,6 +28,7 @@ check:
 
 bench: all
 	@bench/devices.py $(BUILD)/vfmig
+	@$(BUILD)/bench/dirty_cost
 
 install: all
 	@meson install -C $(BUILD) --no-rebuild

@@ -243,6 +243,7 @@ static int register_set(struct sim_device *d, uint64_t offset, uint64_t v, struc
 		d->registers.log_entries = min_u64(v, SIM_LOG_ENTRIES_MAX);
 		return 0;
 	case SIM_BAR_LATCH:
+		sim_engine_quiesce(d); /* a step whose message is on its way is done, and not logged yet */
 		for (unsigned int i = 0; i < SIM_BAR_REGISTERS; i++)
 			d->latched[i] = register_get(d, 8 * i);
 		return 0;

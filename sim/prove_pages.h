@@ -20,6 +20,8 @@ struct prove_pages {
 	int fd;
 	uint64_t iova;
 	struct prove_slot *slots;
+	struct prove_slot unanswered; /* the step behind the last one logged */
+	uint64_t unanswered_slot;
 	uint64_t written; /* slots that a logged step wrote */
 	/* prove_pages_check: */
 	bool checked;

@@ -174,10 +174,57 @@ static int dirty_get(struct server *s, struct message *m, struct reply *r, struc
 	return 0;
 }
 
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct access_range *x = a, *y = b;
+	return x->iova < y->iova ? -1 : x->iova > y->iova;
+}
+
+/* The client's mappings in whole pages, which are what DIRTY_PAGES logs. *ret is to be freed. */
+static int mapped_ranges(const struct client *c, struct access_range **ret, size_t *ret_count, struct vfmig_error *err)
+{
+	const uint64_t mask = VFIO_USER_PAGE_SIZE - 1;
+	struct access_range *ranges = calloc(c->num_mappings + 1, sizeof(*ranges));
+	size_t n = 0, kept = 0;
+
+	if (!ranges)
+		return error_errno(err, -ENOMEM, "ranges");
+	for (const struct client_mapping *m = c->mappings; m; m = m->next) {
+		uint64_t first = m->iova & ~mask, last = (m->iova + m->size - 1) | mask;
+		if (last != UINT64_MAX)
+			ranges[n++] = (struct access_range) { first, last - first + 1 };
+	}
+	qsort(ranges, n, sizeof(*ranges), compare_ranges);
+	for (size_t i = 0; i < n; i++) /* two that share a page are one */
+		if (kept && ranges[i].iova < ranges[kept - 1].iova + ranges[kept - 1].length)
+			ranges[kept - 1].length = ranges[i].iova + ranges[i].length - ranges[kept - 1].iova;
+		else
+			ranges[kept++] = ranges[i];
+	*ret = ranges;
+	*ret_count = kept;
+	return 0;
+}
+
+static int dirty_start(struct server *s, struct vfmig_error *err)
+{
+	uint64_t page_size = VFIO_USER_PAGE_SIZE;
+	struct access_range *ranges = NULL;
+	size_t count = 0;
+
+	int e = mapped_ranges(&s->client, &ranges, &count, err);
+	if (e < 0)
+		return e;
+	e = start_log(s, ACCESS_LOG_MAPPINGS, ranges, count, &page_size, err);
+	free(ranges);
+	if (e < 0 || page_size == VFIO_USER_PAGE_SIZE)
+		return e;
+	stop_log(s, ACCESS_LOG_MAPPINGS, NULL); /* there is no word for it on this wire */
+	return error_set(err, -EOPNOTSUPP, "the log's pages are larger than VERSION said");
+}
+
 int server_handle_dirty_pages(struct server *s, struct message *m, struct reply *r, struct vfmig_error *err)
 {
 	struct vfio_user_dirty_pages dirty;
-	uint64_t page_size = VFIO_USER_PAGE_SIZE;
 	int e;
 
 	memcpy(&dirty, m->body, sizeof(dirty));
@@ -186,15 +233,11 @@ int server_handle_dirty_pages(struct server *s, struct message *m, struct reply 
 	if (dirty.flags == VFIO_USER_DIRTY_GET)
 		e = dirty_get(s, m, r, err);
 	else if (dirty.flags == VFIO_USER_DIRTY_START)
-		e = start_log(s, ACCESS_LOG_MAPPINGS, NULL, 0, &page_size, err);
+		e = dirty_start(s, err);
 	else if (dirty.flags == VFIO_USER_DIRTY_STOP)
 		e = stop_log(s, ACCESS_LOG_MAPPINGS, err);
 	else
 		e = error_set(err, -EINVAL, "flags 0x%x", dirty.flags);
-	if (e == 0 && page_size != VFIO_USER_PAGE_SIZE) { /* there is no word for it on this wire */
-		stop_log(s, ACCESS_LOG_MAPPINGS, NULL);
-		e = error_set(err, -EOPNOTSUPP, "the log's pages are larger than VERSION said");
-	}
 	return e == -EOPNOTSUPP ? -EINVAL : e; /* as for an unknown command */
 }
 

@@ -61,7 +61,13 @@ static int range_add(struct sim_dirty *dirty, struct sim_dirty_range r, uint64_t
 			  -1, 0);
 	if (bits == MAP_FAILED)
 		return error_errno(err, -ENOMEM, "DMA log");
+	struct sim_dirty_range *ranges = reallocarray(dirty->ranges, dirty->count + 1, sizeof(*ranges));
+	if (!ranges) {
+		munmap(bits, bits_size(&r));
+		return error_errno(err, -ENOMEM, "DMA log");
+	}
 	r.bits = bits;
+	dirty->ranges = ranges;
 	dirty->ranges[dirty->count++] = r;
 	return 0;
 }
@@ -77,21 +83,36 @@ static int page_size_check(uint64_t page_size, struct vfmig_error *err)
 int sim_dirty_start(struct sim_dirty *dirty, const struct access_range *ranges, size_t count, uint64_t page_size,
 		    struct vfmig_error *err)
 {
-	int r = count ? page_size_check(page_size, err) : error_set(err, -EINVAL, "no range to log");
+	int r = page_size_check(page_size, err);
 
 	if (r < 0)
 		return r;
-	if (dirty->ranges)
+	if (dirty->on)
 		return error_set(err, -EINVAL, "it is logging already");
-	dirty->ranges = calloc(count, sizeof(*dirty->ranges));
-	if (!dirty->ranges)
-		return error_errno(err, -ENOMEM, "DMA log");
+	dirty->on = true;
 	for (size_t i = 0; i < count && r == 0; i++)
 		r = range_add(dirty, (struct sim_dirty_range){ ranges[i].iova, ranges[i].length, NULL }, page_size,
 			      err);
 	if (r < 0)
 		sim_dirty_stop(dirty);
 	return r;
+}
+
+int sim_dirty_add(struct sim_dirty *dirty, uint64_t iova, uint64_t length, struct vfmig_error *err)
+{
+	return range_add(dirty, (struct sim_dirty_range){ iova, length, NULL }, SIM_DIRTY_PAGE, err);
+}
+
+void sim_dirty_remove(struct sim_dirty *dirty, uint64_t iova, uint64_t length)
+{
+	for (size_t i = 0; i < dirty->count; i++) {
+		struct sim_dirty_range *r = &dirty->ranges[i];
+		if (r->iova != iova || r->length != length)
+			continue;
+		munmap(r->bits, bits_size(r));
+		*r = dirty->ranges[--dirty->count];
+		return;
+	}
 }
 
 void sim_dirty_stop(struct sim_dirty *dirty)

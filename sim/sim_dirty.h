@@ -13,13 +13,17 @@ struct sim_dirty_range {
 };
 
 struct sim_dirty {
-	struct sim_dirty_range *ranges; /* NULL: not logging */
+	bool on;
+	struct sim_dirty_range *ranges;
 	size_t count;
 };
 
 /* page_size: the client's; the ranges must be of whole ones. The log is always of pages of SIM_DIRTY_PAGE. */
 int sim_dirty_start(struct sim_dirty *dirty, const struct access_range *ranges, size_t count, uint64_t page_size,
 		    struct vfmig_error *err);
+/* While it is on: one more, of whole pages of SIM_DIRTY_PAGE, which overlaps none; one less, if there is that one. */
+int sim_dirty_add(struct sim_dirty *dirty, uint64_t iova, uint64_t length, struct vfmig_error *err);
+void sim_dirty_remove(struct sim_dirty *dirty, uint64_t iova, uint64_t length);
 void sim_dirty_stop(struct sim_dirty *dirty); /* also when it is not logging */
 /*
  * Sets the bits of what was written there since the last report, and forgets it. `lose`: but not the first one's;

@@ -36,6 +36,18 @@ static int map_memory(struct sim_mapping *m, int fd, uint64_t offset, struct vfm
 	return 0;
 }
 
+static void unmap_memory(const struct sim_mapping *m)
+{
+	if (m->address)
+		munmap(m->address, m->length);
+}
+
+/* Another one cannot be asked for in a report. */
+static bool of_whole_pages(const struct sim_mapping *m)
+{
+	return !((m->iova | m->length) % SIM_DIRTY_PAGE);
+}
+
 int sim_dma_map(struct sim_device *d, uint64_t iova, uint64_t length, int fd, uint64_t offset, uint32_t flags,
 		struct vfmig_error *err)
 {
@@ -53,6 +65,13 @@ int sim_dma_map(struct sim_device *d, uint64_t iova, uint64_t length, int fd, ui
 		int r = map_memory(&m, fd, offset, err);
 		if (r < 0)
 			return r;
+	}
+	if (d->dirty.on && d->options.interface == SIM_V1 && of_whole_pages(&m)) {
+		int r = sim_dirty_add(&d->dirty, iova, length, err);
+		if (r < 0) {
+			unmap_memory(&m);
+			return r;
+		}
 	}
 	d->mappings[d->mapping_count++] = m;
 	return 0;
@@ -73,11 +92,10 @@ int sim_dma_unmap(struct sim_device *d, uint64_t iova, uint64_t length, struct v
 	if (!m)
 		return error_set(err, -ENOENT, "no DMA mapping of 0x%llx bytes at 0x%llx", (unsigned long long)length,
 				 (unsigned long long)iova);
-	if (m->address)
-		munmap(m->address, m->length);
+	unmap_memory(m);
 	*m = d->mappings[--d->mapping_count];
-	if (d->options.interface == SIM_V1) /* what logs then knows of mappings only */
-		sim_dirty_take(&d->dirty, iova, length, SIM_DIRTY_PAGE, NULL, false);
+	if (d->options.interface == SIM_V1)
+		sim_dirty_remove(&d->dirty, iova, length);
 	return 0;
 }
 
@@ -124,14 +142,12 @@ static bool write_memory(struct sim_device *d, uint64_t iova, const void *data, 
 
 	if (!m)
 		return false;
-	if (m->address) {
+	bool written = true;
+	if (m->address)
 		memcpy(m->address + (iova - m->iova), data, length);
-		sim_dirty_mark(&d->dirty, iova, length);
-		return true;
-	}
-	/* A message that fails may have been carried out; and a report may come before one that does not. */
-	sim_dirty_mark(&d->dirty, iova, length);
-	bool written = send_message(d, iova, data, length);
+	else
+		written = send_message(d, iova, data, length);
+	/* Not before: a report meanwhile would have told too early. And a message that failed may have arrived. */
 	sim_dirty_mark(&d->dirty, iova, length);
 	return written;
 }
@@ -172,10 +188,22 @@ static int check_log(const struct sim_device *d, enum access_log log, struct vfm
 int sim_dma_dirty_start(struct sim_device *d, enum access_log log, const struct access_range *ranges, size_t count,
 			uint64_t page_size, struct vfmig_error *err)
 {
+	struct access_range mapped[SIM_MAPPINGS_MAX];
 	int r = check_log(d, log, err);
 
+	if (r < 0)
+		return r;
+	if (log == ACCESS_LOG_DEVICE && !count)
+		return error_set(err, -EINVAL, "no range to log");
+	if (log == ACCESS_LOG_MAPPINGS) { /* whatever is asked for: all there are, and those to come */
+		count = 0;
+		for (size_t i = 0; i < d->mapping_count; i++)
+			if (of_whole_pages(&d->mappings[i]))
+				mapped[count++] = (struct access_range){ d->mappings[i].iova, d->mappings[i].length };
+		ranges = mapped;
+	}
 	/* A client that wants larger pages gets them: a report takes any size. */
-	return r < 0 ? r : sim_dirty_start(&d->dirty, ranges, count, page_size, err);
+	return sim_dirty_start(&d->dirty, ranges, count, page_size, err);
 }
 
 /* 0: such a report may be taken. One that fails by a fault is lost, as the interface allows. May drop the lock. */

@@ -3,8 +3,10 @@
  * dirty.c: drives the logs of written pages of a kernel device, for dirty.py: one command on each line of standard
  * input, one line for each on standard output: "ok" and numbers, or "error", the errno and the message.
  *
- * An IOVA is also the place of its memory in one file, so that what was written can be looked at.
+ * An IOVA is also the place of its memory in one file, so that what was written can be looked at; "map" may name
+ * another one.
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,8 @@
 
 #define MEMORY_BYTES (256u << 20)
 #define PAGE 4096u
+#define LARGE (1u << 20)
+#define FRAME_MASK ((1ull << 55) - 1) /* of an entry of /proc/self/pagemap */
 #define BAR_DMA_IOVA 0x08 /* registers of our module's */
 #define BAR_DMA_BYTES 0x28
 
@@ -39,8 +43,10 @@ static int open_device(const char *uri, const char *access)
 {
 	struct vfmig_device_options options = { .size = sizeof(options), .access = access };
 	is_mock = !strncmp(uri, "mock", 4);
-	return is_mock ? mock_open(!strcmp(uri, "mock"), &device, &err) :
-			 device_open_access(uri, &options, &device, &err);
+	if (!is_mock)
+		return device_open_access(uri, &options, &device, &err);
+	return mock_open((strstr(uri, "without-log") ? MOCK_WITHOUT_LOG : 0) |
+			 (strstr(uri, "large-pages") ? MOCK_LARGE_PAGES : 0), &device, &err);
 }
 
 static int write_memory(uint64_t iova, uint64_t length)
@@ -67,6 +73,26 @@ static void say_changed(uint64_t iova, uint64_t length)
 		}
 	say_bits(bits, length / PAGE);
 	free(bits);
+}
+
+/* Where in memory the first LARGE bytes are that lie together and aligned in the machine's: which an IOMMU wants. */
+static int say_large(void)
+{
+	static uint64_t frames[MEMORY_BYTES / 4 / PAGE];
+	const size_t count = sizeof(frames) / sizeof(*frames), wanted = LARGE / PAGE;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	memset(memory, 0xff, sizeof(frames) / sizeof(*frames) * PAGE); /* now it has pages */
+	ssize_t n = pread(fd, frames, sizeof(frames), (off_t)((uintptr_t)memory / PAGE * sizeof(*frames)));
+	close(fd);
+	if (n != sizeof(frames))
+		return error_set(&err, -EIO, "where memory lies: %zd bytes", n);
+	for (size_t i = 0, run = 0; i < count; i++) {
+		uint64_t frame = frames[i] & FRAME_MASK;
+		run = run && frame == (frames[i - 1] & FRAME_MASK) + 1 ? run + 1 : frame % wanted == 0;
+		if (run == wanted)
+			return printf("ok %zu\n", (i + 1 - wanted) * PAGE), 0;
+	}
+	return error_set(&err, -ENOMEM, "no memory lies together");
 }
 
 typedef int report_fn(struct access *a, enum access_log log, uint64_t iova, uint64_t length, uint64_t page_size,
@@ -104,10 +130,11 @@ static int simple(int r)
 static int run(const char *line)
 {
 	char verb[16], one[256] = "", two[16] = "";
-	uint64_t n[3] = { 0, 0, PAGE };
+	uint64_t n[3] = { 0 };
 	if (sscanf(line, "%15s %255s %15s", verb, one, two) >= 2 && !strcmp(verb, "open"))
 		return simple(open_device(one, two));
-	if (sscanf(line, "%15s %15s %" SCNi64 " %" SCNi64 " %" SCNi64, verb, one, &n[0], &n[1], &n[2]) < 2)
+	int words = sscanf(line, "%15s %15s %" SCNi64 " %" SCNi64 " %" SCNi64, verb, one, &n[0], &n[1], &n[2]);
+	if (words < 2)
 		return error_set(&err, -EINVAL, "what is '%s'?", line);
 	enum access_log log = !strcmp(one, "device") ? ACCESS_LOG_DEVICE : ACCESS_LOG_MAPPINGS;
 	if (!strcmp(verb, "start"))
@@ -115,8 +142,10 @@ static int run(const char *line)
 	if (!strcmp(verb, "stop"))
 		return simple(access_dirty_stop(device, log, &err));
 	if (!strcmp(verb, "map"))
-		return simple(access_dma_map(device, n[0], n[1], memory_fd, n[0], VFMIG_DMA_READ | VFMIG_DMA_WRITE,
-					     &err));
+		return simple(access_dma_map(device, n[0], n[1], memory_fd, words == 5 ? n[2] : n[0],
+					     VFMIG_DMA_READ | VFMIG_DMA_WRITE, &err));
+	if (!strcmp(verb, "large"))
+		return say_large();
 	if (!strcmp(verb, "write"))
 		return simple(write_memory(n[0], n[1]));
 	if (!strcmp(verb, "report"))

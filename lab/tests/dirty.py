@@ -49,7 +49,7 @@ def container_with_two_mappings(scratch):
         client.map(200 * PAGE, 2)  # while it logs
         client.write(201 * PAGE + 5)
         client.check(200 * PAGE, 2, [1])
-        equal(client.fails(f'report mappings {16 * PAGE} {32 * PAGE}'), 'EINVAL')
+        equal(client.fails(f'report mappings {16 * PAGE} {32 * PAGE} 4096'), 'EINVAL')
 
 
 @test
@@ -92,7 +92,7 @@ def container_tells_at_the_unmap_what_was_written_last(scratch):
         client.write(6 * PAGE, PAGE + 1)
         equal(client.unmap(0, 100), [6, 7, 80, 99])
         equal(client.unmap(100 * PAGE, 4), [])
-        equal(client.fails(f'unmap mappings 0 {100 * PAGE}'), 'ENOENT')
+        equal(client.fails(f'unmap mappings 0 {100 * PAGE} 4096'), 'ENOENT')
         equal(client.fails('write memory 0 1'), 'EINVAL')
         client.map(0, 100)  # a new one has nothing of the old one
         client.check(0, 5, [])
@@ -103,14 +103,14 @@ def container_tells_at_the_unmap_what_was_written_last(scratch):
 def container_stopped_and_started_again(scratch):
     with guest.V1() as mdev, guest.Dirty(mdev.uri) as client:
         client.map(0, 8)
-        equal(client.fails(f'report mappings 0 {8 * PAGE}'), 'EINVAL')
+        equal(client.fails(f'report mappings 0 {8 * PAGE} 4096'), 'EINVAL')
         client.write(PAGE)
         client.say('start mappings 4096')
         client.write(2 * PAGE)
         equal(client.report(0, 1), [])  # keeps 2
         client.say('stop mappings')
         client.write(3 * PAGE)
-        equal(client.fails(f'report mappings 0 {8 * PAGE}'), 'EINVAL')
+        equal(client.fails(f'report mappings 0 {8 * PAGE} 4096'), 'EINVAL')
         client.say('start mappings 4096')
         equal(client.report(0, 8), [])
         client.write(4 * PAGE)
@@ -147,10 +147,10 @@ def log_of_a_device(scratch):
             return
         for _ in range(2):  # a log that was stopped can be started again
             equal(client.say('start device 4096'), [PAGE])
-            equal(client.say(f'report device 0 {1 << 20}'), [])
-            equal(client.say(f'report device {PAGE} {PAGE}'), [])
+            equal(client.say(f'report device 0 {1 << 20} 4096'), [])
+            equal(client.say(f'report device {PAGE} {PAGE} 4096'), [])
             client.map(0, 16)
-            equal(client.say(f'unmap device 0 {16 * PAGE}'), [])
+            equal(client.say(f'unmap device 0 {16 * PAGE} 4096'), [])
             client.say('stop device')
 
 
@@ -217,7 +217,7 @@ def page_table_stopped_and_started_again(scratch):
         client.say('start mappings 4096')
         client.write(MOCK_IOVA + PAGE)
         client.say('stop mappings')
-        equal(client.fails(f'report mappings {MOCK_IOVA} {16 * PAGE}'), 'EINVAL')
+        equal(client.fails(f'report mappings {MOCK_IOVA} {16 * PAGE} 4096'), 'EINVAL')
         client.say('start mappings 4096')
         equal(client.report(MOCK_IOVA, 16), [])
 
@@ -231,6 +231,21 @@ def page_table_tells_all_at_an_unmap(scratch):
         client.write(MOCK_IOVA + 3 * PAGE)
         equal(client.unmap(MOCK_IOVA, 70), list(range(70)))
         equal(client.fails(f'write memory {MOCK_IOVA} 1'), 'ENOENT')
+
+
+@test
+def large_page_of_a_page_table_is_not_cut(scratch):
+    """The kernel clears it whole and tells the part that was asked for: the rest must not be lost."""
+    needs_iommufd()
+    with guest.Dirty('mock-large-pages') as client:
+        large = client.say('large memory')[0]
+        client.say(f'map memory {MOCK_IOVA} {256 * PAGE} {large}')
+        client.say('start mappings 4096')
+        client.write(MOCK_IOVA + 9 * PAGE)
+        equal(client.report(MOCK_IOVA, 2), [0, 1])  # it is a large page, and dirty as one
+        equal(client.report(MOCK_IOVA + 100 * PAGE, 2), [0, 1])
+        equal(client.report(MOCK_IOVA, 256), [n for n in range(2, 256) if n not in (100, 101)])
+        equal(client.report(MOCK_IOVA, 256), [])
 
 
 @test

@@ -200,7 +200,7 @@ class Dirty:
         return self.say(f'changed memory {iova} {pages * PAGE}')
 
     def unmap(self, iova, pages):
-        return self.say(f'unmap mappings {iova} {pages * PAGE}')
+        return self.say(f'unmap mappings {iova} {pages * PAGE} {PAGE}')
 
     def check(self, iova, pages, expected):
         """The report is what memory shows, and what is expected."""

@@ -5,10 +5,11 @@ import json
 import os
 import subprocess
 
-import guest  # noqa: F401: finds tap
-from tap import contains, equal, main, run_fails, run_ok, test
+import guest
+from tap import Skip, contains, equal, main, run_fails, run_ok, test
 
 PCI = '/sys/bus/pci/devices'
+IOMMUFD = os.environ.get('LAB_KERNEL') == 'iommufd'
 
 
 def functions():
@@ -40,6 +41,16 @@ def bind(function, driver):
     put('/sys/bus/pci/drivers_probe', function)
 
 
+def bind_both():
+    """To vfio-pci, with leave to open them."""
+    for function in functions():
+        bind(function, 'vfio-pci')
+    for module in 'vfio_iommu_type1', 'iommufd':
+        parameter = f'/sys/module/{module}/parameters/allow_unsafe_interrupts'
+        if os.path.exists(parameter):
+            put(parameter, 'Y')
+
+
 @test
 def driver_in_the_way(scratch):
     first, _ = functions()
@@ -62,20 +73,18 @@ def group_not_viable(scratch):
 
 
 @test
-def container_that_refuses(scratch):
+def container_or_iommufd_that_refuses(scratch):
     """The emulated IOMMU does not remap interrupts, which VFIO takes for unsafe."""
     for function in functions():
         bind(function, 'vfio-pci')
     said = run_fails('probe', f'pci:{functions()[0]}').err
-    contains(said, 'container refuses')
+    contains(said, 'iommufd refuses' if IOMMUFD else 'container refuses')
     contains(said, 'allow_unsafe_interrupts')
 
 
 @test
 def no_migration_interface(scratch):
-    for function in functions():
-        bind(function, 'vfio-pci')
-    put('/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts', 'Y')
+    bind_both()
     contains(run_ok('probe', f'pci:{functions()[0]}').out, 'migration')
     contains(run_fails('save', f'pci:{functions()[0]}', '-o', 'null:').err, 'migration')
     equal(reason(functions()[0]), ['no-migration'])
@@ -84,9 +93,7 @@ def no_migration_interface(scratch):
 @test
 def written_pages_behind_an_iommu(scratch):
     """Nobody asks this IOMMU what was written, so a container takes all for written, each time; also at the unmap."""
-    for function in functions():
-        bind(function, 'vfio-pci')
-    put('/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts', 'Y')
+    bind_both()
     with guest.Dirty(f'pci:{functions()[0]}') as client:
         equal(client.fails('start device 4096'), 'ENOTSUP')
         client.map(0, 70)
@@ -94,6 +101,18 @@ def written_pages_behind_an_iommu(scratch):
         equal(client.report(0, 70), list(range(70)))
         equal(client.report(guest.PAGE, 5), list(range(5)))
         equal(client.unmap(0, 70), list(range(70)))
+
+
+@test
+def page_table_that_logs_nothing(scratch):
+    """It is tried, and the device is attached without it."""
+    if not IOMMUFD:
+        raise Skip('needs the kernel with iommufd')
+    bind_both()
+    with guest.Dirty(f'pci:{functions()[0]}', 'cdev') as client:
+        client.map(0, 70)
+        equal(client.fails('start mappings 4096'), 'ENOTSUP')
+        client.map(70 * guest.PAGE, 1)
 
 
 subprocess.run(['modprobe', '-a', 'e1000', 'vfio-pci'], check=True)

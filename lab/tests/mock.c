@@ -35,7 +35,6 @@ _Static_assert(sizeof(struct mock_command) == 128 && offsetof(struct mock_comman
 #define MOCK_REPLACE 10
 #define MOCK_DOMAIN_FLAGS 12
 #define MOCK_DIRTY 13
-#define MOCK_NO_DIRTY 1
 
 static int command(int iommufd, struct mock_command *c)
 {
@@ -45,15 +44,14 @@ static int command(int iommufd, struct mock_command *c)
 }
 
 /* A device of its own, attached to a page table that logs. */
-static int attach(struct kernel_memory *memory, bool logs, struct vfmig_error *err)
+static int attach(struct kernel_memory *memory, uint32_t flags, struct vfmig_error *err)
 {
 	struct iommu_ioas_alloc ioas = { .size = sizeof(ioas) };
 	int r = kernel_ioctl(memory->fd, IOMMU_IOAS_ALLOC, &ioas);
 	if (r < 0)
 		return error_errno(err, r, "address space");
 	memory->ioas_id = ioas.out_ioas_id;
-	struct mock_command domain = { .op = MOCK_DOMAIN_FLAGS, .id = memory->ioas_id,
-				       .domain.flags = logs ? 0 : MOCK_NO_DIRTY };
+	struct mock_command domain = { .op = MOCK_DOMAIN_FLAGS, .id = memory->ioas_id, .domain.flags = flags };
 	r = command(memory->fd, &domain);
 	if (r < 0)
 		return error_errno(err, r, "mock device");
@@ -66,13 +64,13 @@ static int attach(struct kernel_memory *memory, bool logs, struct vfmig_error *e
 	return r < 0 ? error_errno(err, r, "attaching the mock device") : 0;
 }
 
-int mock_open(bool logs, struct access **ret, struct vfmig_error *err)
+int mock_open(uint32_t flags, struct access **ret, struct vfmig_error *err)
 {
 	struct kernel_memory memory = { .kind = KERNEL_MEMORY_IOMMUFD, .group = -1 };
 	memory.fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	if (memory.fd < 0)
 		return error_errno(err, -errno, "/dev/iommu");
-	int r = attach(&memory, logs, err);
+	int r = attach(&memory, flags, err);
 	if (r < 0) {
 		kernel_memory_close(&memory);
 		return r;

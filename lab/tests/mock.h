@@ -5,8 +5,11 @@
 
 #include "device/kernel.h"
 
-/* An access without a device: memory that is mapped and logged as a cdev's. logs: false: its IOMMU cannot. */
-int mock_open(bool logs, struct access **ret, struct vfmig_error *err);
+#define MOCK_WITHOUT_LOG 1u /* the IOMMU cannot */
+#define MOCK_LARGE_PAGES 2u /* of 1 MiB, too, where memory lies so */
+
+/* An access without a device: memory that is mapped and logged as a cdev's. */
+int mock_open(uint32_t flags, struct access **ret, struct vfmig_error *err);
 int mock_write(struct access *a, uint64_t iova, uint64_t length);
 
 #endif

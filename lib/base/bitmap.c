@@ -87,6 +87,11 @@ static uint64_t find(const uint64_t *map, uint64_t from, uint64_t end, bool set)
 	return end;
 }
 
+uint64_t bitmap_next(const uint64_t *map, uint64_t from, uint64_t end)
+{
+	return find(map, from, end, true);
+}
+
 bool bitmap_next_run(const uint64_t *map, uint64_t from, uint64_t end, uint64_t *ret_first, uint64_t *ret_count)
 {
 	uint64_t first = find(map, from, end, true);

@@ -26,6 +26,8 @@ uint64_t bitmap_clear(uint64_t *map, uint64_t first, uint64_t count);
 /* Sets those of [to_bit, to_bit + count) in `to` that are set in [from_bit, from_bit + count) of `from`, a word at a
  * time; how many of them were not set. */
 uint64_t bitmap_merge(uint64_t *to, uint64_t to_bit, const uint64_t *from, uint64_t from_bit, uint64_t count);
+/* The first set bit in [from, end); end when there is none. */
+uint64_t bitmap_next(const uint64_t *map, uint64_t from, uint64_t end);
 /* The first run of set bits in [from, end): false when there is none. */
 bool bitmap_next_run(const uint64_t *map, uint64_t from, uint64_t end, uint64_t *ret_first, uint64_t *ret_count);
 

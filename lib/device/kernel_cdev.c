@@ -34,6 +34,9 @@ static int bind_iommufd(const struct kernel_place *place, const char *path, int 
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind), .iommufd = iommufd };
 	int r = kernel_ioctl(fd, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+	char others[KERNEL_PATH_MAX];
+	if (r == -EPERM && kernel_group_blockers(place, others, sizeof(others)) > 0)
+		return kernel_refuse(KERNEL_GROUP_NOT_VIABLE, place, NULL, r, err);
 	if (r == -EBUSY || r == -EINVAL)
 		return kernel_refuse(KERNEL_BUSY, place, path, -EBUSY, err);
 	if (r < 0)

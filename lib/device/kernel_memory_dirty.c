@@ -174,7 +174,7 @@ int kernel_memory_dirty_report(struct kernel_memory *memory, uint64_t iova, uint
 	if (r == 0)
 		r = keep_answer(memory, m, ask);
 	if (r < 0)
-		return error_errno(err, r, "asking for the written pages of 0x%llx bytes at IOVA 0x%llx",
+		return error_errno(err, kernel_meaning(r), "asking for written pages of 0x%llx bytes at IOVA 0x%llx",
 				   (unsigned long long)m->length, (unsigned long long)m->iova);
 	kernel_mapping_take(memory, m, iova, length, page_size, bitmap);
 	return 0;
@@ -205,6 +205,8 @@ int kernel_mapping_unmap_dirty(const struct kernel_memory *memory, struct kernel
 		keep_all(memory, m);
 		r = kernel_mapping_unmap(memory, m);
 	}
-	return r < 0 ? error_errno(err, r, "taking back 0x%llx bytes at IOVA 0x%llx with its written pages",
-				   (unsigned long long)m->length, (unsigned long long)m->iova) : 0;
+	if (r == 0)
+		return 0;
+	return error_errno(err, kernel_meaning(r), "taking back 0x%llx bytes at IOVA 0x%llx with its written pages",
+			   (unsigned long long)m->length, (unsigned long long)m->iova);
 }

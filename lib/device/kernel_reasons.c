@@ -112,8 +112,9 @@ static int container_refuses(const struct kernel_place *p, const char *detail, i
 
 static int iommufd_refuses(const struct kernel_place *p, const char *detail, int code, struct vfmig_error *err)
 {
-	return error_errno(err, code,
-			   "iommufd refuses %s (%s): --access group may work; dmesg tells more", p->cdev, detail);
+	return error_errno(err, code, "iommufd refuses %s (%s): --access group may work%s; dmesg tells more", p->cdev,
+			   detail, code == -EPERM ? "; an IOMMU without interrupt remapping wants "
+						    "allow_unsafe_interrupts=1 of the module iommufd" : "");
 }
 
 static int not_in_group(const struct kernel_place *p, const char *detail, int code, struct vfmig_error *err)

@@ -7,6 +7,8 @@
 #include "device/kernel_dirty.h"
 #include "uapi/vfio_compat.h"
 
+#define QUERY_BYTES 48u /* of a request for a bitmap, both kinds */
+
 static int read_migration_cap(const uint8_t *body, size_t length, uint32_t at, struct kernel_type1_log *ret,
 			      struct vfmig_error *err)
 {
@@ -76,35 +78,32 @@ static struct vfio_bitmap describe(uint64_t length, uint64_t page_size, uint64_t
 				      .data = (void *)bitmap };
 }
 
-/* The uAPI's structs end in data[], which is what it is here. */
-struct dirty_query {
-	struct vfio_iommu_type1_dirty_bitmap dirty;
-	struct vfio_iommu_type1_dirty_bitmap_get get;
-};
-struct unmap_query {
-	struct vfio_iommu_type1_dma_unmap unmap;
-	struct vfio_bitmap bitmap;
-};
-_Static_assert(offsetof(struct dirty_query, get) == 8 && sizeof(struct dirty_query) == 48, "no padding");
-_Static_assert(offsetof(struct unmap_query, bitmap) == 24 && sizeof(struct unmap_query) == 48, "no padding");
+/* A request whose second struct lies in the first one's data[]. */
+static int request(int container, unsigned long number, const void *head, size_t head_length, const void *tail,
+		   size_t tail_length)
+{
+	uint64_t whole[QUERY_BYTES / sizeof(uint64_t)];
+	memcpy(whole, head, head_length);
+	memcpy((uint8_t *)whole + head_length, tail, tail_length);
+	int r = kernel_ioctl(container, number, whole);
+	return r < 0 ? r : 0;
+}
 
 int kernel_type1_query(int container, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t *bitmap)
 {
-	struct dirty_query query = {
-		.dirty = { .argsz = sizeof(query), .flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP },
-		.get = { .iova = iova, .size = length, .bitmap = describe(length, page_size, bitmap) },
-	};
-	int r = kernel_ioctl(container, VFIO_IOMMU_DIRTY_PAGES, &query);
-	return r < 0 ? r : 0;
+	const struct vfio_iommu_type1_dirty_bitmap dirty = { .argsz = QUERY_BYTES,
+							     .flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP };
+	const struct vfio_iommu_type1_dirty_bitmap_get get = { .iova = iova, .size = length,
+							       .bitmap = describe(length, page_size, bitmap) };
+	_Static_assert(sizeof(dirty) + sizeof(get) == QUERY_BYTES, "both");
+	return request(container, VFIO_IOMMU_DIRTY_PAGES, &dirty, sizeof(dirty), &get, sizeof(get));
 }
 
 int kernel_type1_unmap_query(int container, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t *bitmap)
 {
-	struct unmap_query query = {
-		.unmap = { .argsz = sizeof(query), .flags = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP, .iova = iova,
-			   .size = length },
-		.bitmap = describe(length, page_size, bitmap),
-	};
-	int r = kernel_ioctl(container, VFIO_IOMMU_UNMAP_DMA, &query);
-	return r < 0 ? r : 0;
+	const struct vfio_iommu_type1_dma_unmap unmap = { .argsz = QUERY_BYTES, .iova = iova, .size = length,
+							  .flags = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP };
+	const struct vfio_bitmap wanted = describe(length, page_size, bitmap);
+	_Static_assert(sizeof(unmap) + sizeof(wanted) == QUERY_BYTES, "both");
+	return request(container, VFIO_IOMMU_UNMAP_DMA, &unmap, sizeof(unmap), &wanted, sizeof(wanted));
 }

@@ -139,8 +139,8 @@ static int user_region_info(struct access *a, uint32_t index, struct access_regi
 	if (index >= VFIO_USER_MAX_REGIONS)
 		return error_set(err, -EINVAL, "region %u: there is none", index);
 	int r = whole_region_info(u, index, &body, &length, &fd, err);
-	if (r == -EINVAL && u->tells_nothing && user_is_stopped(u))
-		return user_stopped_region_info(u, index, ret, err);
+	if (r == -EINVAL)
+		return user_refused_region_info(u, index, ret, err);
 	if (r < 0)
 		return r;
 	memcpy(&info, body, sizeof(info));

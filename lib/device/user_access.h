@@ -61,7 +61,8 @@ int user_check_mapping(struct user_access *u, uint64_t iova, uint64_t length, st
 /* Is the device in STOP or STOP_COPY? Then user_stopped.c knows what the server may refuse to tell. */
 bool user_is_stopped(struct user_access *u);
 void user_stopped_device_info(struct access_device_info *ret);
-int user_stopped_region_info(struct user_access *u, uint32_t index, struct access_region_info *ret,
+/* What is known of a region whose info was refused (EINVAL, which err says). */
+int user_refused_region_info(struct user_access *u, uint32_t index, struct access_region_info *ret,
 			     struct vfmig_error *err);
 
 /* struct access_ops. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* user_dma.h: the memory that a vfio-user server may reach: serves its DMA_READ and DMA_WRITE, marks what is written. */
+/* user_dma.h: the memory that a vfio-user server may reach: serves its DMA by messages and marks what that writes. */
 #ifndef VFMIG_DEVICE_USER_DMA_H
 #define VFMIG_DEVICE_USER_DMA_H
 

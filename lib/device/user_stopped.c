@@ -26,21 +26,31 @@ void user_stopped_device_info(struct access_device_info *ret)
 	};
 }
 
-int user_stopped_region_info(struct user_access *u, uint32_t index, struct access_region_info *ret,
-			     struct vfmig_error *err)
+/* Config space can be read at any time, and by that its size is found: whoever saves a device reads it when it has
+ * stopped. */
+static bool find_config(struct user_access *u, struct access_region_info *ret)
 {
 	struct vfmig_error ignored;
 	uint32_t word;
 
-	if (index != ACCESS_PCI_CONFIG)
+	if (access_region_read(&u->access, ACCESS_PCI_CONFIG, 0, &word, sizeof(word), &ignored) < 0)
+		return false;
+	bool express = access_region_read(&u->access, ACCESS_PCI_CONFIG, PCI_CONFIG_BYTES, &word, sizeof(word),
+					  &ignored) == 0;
+	ret->size = express ? PCI_EXPRESS_CONFIG_BYTES : PCI_CONFIG_BYTES;
+	ret->flags = ACCESS_REGION_READ | ACCESS_REGION_WRITE;
+	return true;
+}
+
+int user_refused_region_info(struct user_access *u, uint32_t index, struct access_region_info *ret,
+			     struct vfmig_error *err)
+{
+	if (index == ACCESS_PCI_CONFIG && find_config(u, ret))
+		return 0;
+	if (u->tells_nothing && user_is_stopped(u))
 		return error_set(err, -EBUSY, "region %u: the device is stopped, and its server tells of no region "
 				 "until it runs", index);
-	int r = access_region_read(&u->access, index, PCI_CONFIG_BYTES, &word, sizeof(word), &ignored);
-	if (r < 0 && user_conn_lost(r))
-		return error_set(err, r, "%s", ignored.message);
-	ret->size = r == 0 ? PCI_EXPRESS_CONFIG_BYTES : PCI_CONFIG_BYTES;
-	ret->flags = ACCESS_REGION_READ | ACCESS_REGION_WRITE;
-	return 0;
+	return -EINVAL;
 }
 
 static int reset_request(struct user_access *u, struct vfmig_error *err)

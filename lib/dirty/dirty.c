@@ -276,13 +276,13 @@ void dirty_count(const struct dirty *d, uint64_t *ret_logged, uint64_t *ret_unlo
 		*(d->blocks[i].unlogged ? ret_unlogged : ret_logged) += d->blocks[i].dirty;
 }
 
+/* Looks no further than it takes: a run as long as memory would be looked at again for each of its parts. */
 static bool take_of_block(struct dirty *d, uint64_t most, struct dirty_run *ret)
 {
 	struct dirty_block *b = &d->blocks[d->at_block];
-	uint64_t first, count;
-	if (!b->dirty || !bitmap_next_run(b->bits, d->at_page, b->pages, &first, &count))
+	uint64_t first = b->dirty ? bitmap_next(b->bits, d->at_page, b->pages) : b->pages, count;
+	if (!bitmap_next_run(b->bits, first, first + min_u64(most, b->pages - first), &first, &count))
 		return false;
-	count = min_u64(count, most);
 	b->dirty -= bitmap_clear(b->bits, first, count);
 	d->at_page = first + count;
 	*ret = (struct dirty_run) { d->at_block, first, count };
@@ -304,6 +304,20 @@ bool dirty_take(struct dirty *d, bool unlogged, uint64_t most, struct dirty_run 
 struct dirty_stats dirty_stats(const struct dirty *d)
 {
 	return d->stats;
+}
+
+bool dirty_device_log(const struct dirty *d, const struct vfmig_device *device, enum access_log *ret_log,
+		      uint64_t *ret_page_size)
+{
+	for (size_t i = 0; i < d->num_sources; i++) {
+		const struct dirty_source *s = d->sources[i];
+		if (s->device != device || s->kind != SOURCE_LOG || !s->started)
+			continue;
+		*ret_log = s->log;
+		*ret_page_size = s->page_size;
+		return true;
+	}
+	return false;
 }
 
 /* ----------------------------------------------------------------- sources */

@@ -66,5 +66,8 @@ void dirty_count(const struct dirty *d, uint64_t *ret_logged, uint64_t *ret_unlo
 /* Takes some dirty pages off, at most `most`; false: there are none. With unlogged: also of such blocks. */
 bool dirty_take(struct dirty *d, bool unlogged, uint64_t most, struct dirty_run *ret);
 struct dirty_stats dirty_stats(const struct dirty *d);
+/* Since the start: which log tells of a device that was added, and in pages of what size; false: none does. */
+bool dirty_device_log(const struct dirty *d, const struct vfmig_device *device, enum access_log *ret_log,
+		      uint64_t *ret_page_size);
 
 #endif

@@ -15,7 +15,7 @@ static void tell(const struct dirty_source *s, enum vfmig_log_level level, const
 
 static void tell(const struct dirty_source *s, enum vfmig_log_level level, const char *format, ...)
 {
-	char text[256], line[sizeof(text) + 512];
+	char text[640], line[sizeof(text) + 512];
 	va_list ap;
 	if (!s->owner->log)
 		return;
@@ -129,7 +129,8 @@ static void without_log(struct dirty_source *s, const char *why)
 
 static int start_device(struct dirty_source *s, struct vfmig_error *err)
 {
-	struct vfmig_error no_log, no_mappings;
+	struct vfmig_error no_log = { 0 }, no_mappings = { 0 };
+	char why[sizeof(no_log.message)];
 	int r = find_ranges(s, err);
 	if (r == 0)
 		r = join_ranges(s, err);
@@ -138,15 +139,14 @@ static int start_device(struct dirty_source *s, struct vfmig_error *err)
 	r = start_log(s, ACCESS_LOG_DEVICE, &no_log);
 	if (r == -EOPNOTSUPP)
 		r = start_log(s, ACCESS_LOG_MAPPINGS, &no_mappings);
-	else if (r < 0)
-		no_mappings = no_log;
 	if (r == -EOPNOTSUPP) {
-		without_log(s, no_log.message);
+		snprintf(why, sizeof(why), "itself: %.200s; its mappings: %.200s", no_log.message, no_mappings.message);
+		without_log(s, why);
 		return 0;
 	}
 	if (r < 0)
 		return error_set(err, r, "%s: logging which pages it writes: %s", vfmig_device_name(s->device),
-				 no_mappings.message);
+				 no_mappings.message[0] ? no_mappings.message : no_log.message);
 	tell(s, VFMIG_LOG_DEBUG, "pages of %llu bytes that it writes are logged by %s", (ull)s->page_size,
 	     s->log == ACCESS_LOG_DEVICE ? "itself" : "what its memory is mapped through");
 	return 0;

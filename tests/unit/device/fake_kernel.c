@@ -248,7 +248,7 @@ static int iommufd_answer(unsigned long request, void *arg)
 	switch (request) {
 	case VFIO_DEVICE_ATTACH_IOMMUFD_PT:
 		fake.attached_to = ((struct vfio_device_attach_iommufd_pt *)arg)->pt_id;
-		return 0;
+		return fake.attached_to == 78 && fake.no_hwpt_attach ? fail(EINVAL) : 0;
 	case IOMMU_IOAS_ALLOC:
 		((struct iommu_ioas_alloc *)arg)->out_ioas_id = 77;
 		return 0;

@@ -49,7 +49,7 @@ struct fake_kernel {
 	uint8_t container_info[256]; /* answered as region_info is; else without capabilities */
 	int query_errno;
 	uint64_t iommu_page_size; /* what a query of a page table clears at least; 0: 4096 */
-	bool no_hwpt;
+	bool no_hwpt, no_hwpt_attach;
 	uint32_t attached_to, hwpt_flags;
 	bool tracking; /* of the container or the page table */
 	uint64_t device_page_size; /* that START answers; 0: as asked. The ranges that it got: */

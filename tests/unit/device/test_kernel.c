@@ -158,6 +158,9 @@ static void test_cdev_reasons(void **state)
 	refused(m, "cdev", "devices/vfio0 is in use", "one opener");
 	fails_with(VFIO_DEVICE_BIND_IOMMUFD, EPERM);
 	refused(m, "cdev", "iommufd refuses vfio0", "binding it");
+	refused(m, "cdev", "--access group", "allow_unsafe_interrupts=1 of the module iommufd");
+	made_device(m, "pci", "0000:01:00.1", "snd_hda_intel", 4, NULL);
+	refused(m, "cdev", "group 4 is not viable", "0000:01:00.1 (snd_hda_intel)");
 	fails_with(IOMMU_IOAS_ALLOC, ENOMEM);
 	refused(m, "cdev", "iommufd refuses vfio0", "address space");
 	fails_with(VFIO_DEVICE_ATTACH_IOMMUFD_PT, EINVAL);
@@ -213,9 +216,31 @@ static void test_opens(void **state)
 	assert_int_equal(fake.attached_to, 78); /* a page table that logs writes */
 	assert_int_equal(fake.hwpt_flags, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
 	access_close(a);
+}
+
+static int starts_a_log(const struct made_machine *m)
+{
+	struct access *a = must_open(m, "cdev");
+	uint64_t page_size = 4096;
+	int r = access_dirty_start(a, ACCESS_LOG_MAPPINGS, &(struct access_range) { 0, 4096 }, 1, &page_size, NULL);
+	access_close(a);
+	return r;
+}
+
+/* Without a page table that logs writes it is its address space that it is attached to. */
+static void test_page_tables(void **state)
+{
+	const struct made_machine *m = *state;
+	assert_int_equal(starts_a_log(m), 0);
+	assert_int_equal(fake.attached_to, 78);
+	assert_int_equal(fake_called(IOMMU_DESTROY), 0);
+	fake.no_hwpt_attach = true;
+	assert_int_equal(starts_a_log(m), -EOPNOTSUPP);
+	assert_int_equal(fake.attached_to, 77);
+	assert_int_equal(fake_called(IOMMU_DESTROY), 1); /* it would hold all memory twice */
 	fake.no_hwpt = true;
-	access_close(must_open(m, NULL));
-	assert_int_equal(fake.attached_to, 77); /* the address space */
+	assert_int_equal(starts_a_log(m), -EOPNOTSUPP);
+	assert_int_equal(fake.attached_to, 77);
 }
 
 static void test_dma(void **state)
@@ -534,7 +559,7 @@ int main(void)
 		TEST(test_dma),		   TEST(test_region_info),	TEST(test_region_io),
 		TEST(test_irqs_and_reset), TEST(test_data_fd_of_a_save), TEST(test_data_fd_of_a_load),
 		TEST(test_features),	   TEST(test_handed_over),	TEST(test_receive_fd),
-		TEST(test_precopy_info_v2),
+		TEST(test_precopy_info_v2), TEST(test_page_tables),
 	};
 	return cmocka_run_group_tests_name("kernel", tests, NULL, NULL);
 }

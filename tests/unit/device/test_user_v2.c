@@ -3,7 +3,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -107,6 +111,66 @@ static void test_data_read(void **state)
 	assert_int_equal(read_data(buffer, 100), -EAGAIN);
 }
 
+/* While the reply is due: DMA both ways and an interrupt. */
+static void script_busy(struct peer *p)
+{
+	struct {
+		struct vfio_user_dma_io io;
+		uint64_t data;
+	} write = { { 0x10010, 8 }, 0 };
+	struct peer_message *got = calloc(1, sizeof(*got));
+	uint64_t one = 1, expected = 3;
+	int irq = -1;
+
+	for (int i = 0; i < 3; i++) { /* DMA_MAP, SET_IRQS, MIG_DATA_READ */
+		peer_receive(p->fd, &p->m);
+		if (p->m.header.command == VFIO_USER_DEVICE_SET_IRQS)
+			irq = dup(p->m.fds[0]);
+		peer_close_fds(&p->m);
+		if (p->m.header.command != VFIO_USER_MIG_DATA_READ)
+			peer_reply(p->fd, &p->m, NULL, 0);
+	}
+	for (uint16_t id = 0; id < 3; id++) {
+		write.data++;
+		peer_command(p->fd, id, VFIO_USER_DMA_WRITE, &write, sizeof(write));
+		if (eventfd_write(irq, one) < 0)
+			abort();
+		peer_receive(p->fd, got);
+		if (got->header.id != id || got->header.flags != VFIO_USER_TYPE_REPLY || got->length != 16)
+			abort();
+	}
+	peer_command(p->fd, p->m.header.id, VFIO_USER_DMA_READ, &write.io, sizeof(write.io)); /* the id is its own */
+	peer_receive(p->fd, got);
+	if (got->length != 24 || memcmp(got->body + 16, &expected, 8))
+		abort();
+	peer_reply(p->fd, &p->m, answer.body, answer.length);
+	close(irq);
+	free(got);
+}
+
+static void test_busy(void **state)
+{
+	uint8_t buffer[100];
+	eventfd_t count = 0;
+	uint64_t word = 0;
+	int memory = memfd_create("guest", MFD_CLOEXEC), irq = eventfd(0, EFD_CLOEXEC);
+
+	(void)state;
+	set_answer(108, 60, 108);
+	struct access *a = hostile_start(script_busy, PATIENT);
+	assert_int_equal(ftruncate(memory, 0x1000), 0);
+	assert_int_equal(access_dma_map(a, 0x10000, 0x1000, memory, 0, VFMIG_DMA_READ | VFMIG_DMA_WRITE, NULL), 0);
+	assert_int_equal(access_set_irqs(a, 2, 0, 1, &irq, NULL), 0);
+	assert_int_equal(access_mig_data_read(a, buffer, sizeof(buffer), NULL), 60);
+	assert_int_equal(pread(memory, &word, sizeof(word), 0x10), sizeof(word));
+	assert_int_equal(word, 3);
+	assert_int_equal(eventfd_read(irq, &count), 0);
+	assert_int_equal(count, 3);
+	hostile_stop(a);
+	close(memory);
+	close(irq);
+}
+
 static void script_count_writes(struct peer *p)
 {
 	peer_receive(p->fd, &p->m);
@@ -134,6 +198,7 @@ int main(void)
 		TEST(test_refused_state),
 		TEST(test_data_read),
 		TEST(test_data_write),
+		TEST(test_busy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

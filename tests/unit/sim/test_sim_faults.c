@@ -279,7 +279,7 @@ static void test_passing_faults_lose_nothing(void **state)
 static void test_lost_page(void **state)
 {
 	struct access *a = open_sim(OPTIONS ",start,scatter,log=0x100000/64,fault=lose-page@dirty-report#2,"
-					    "fault=errno@dirty-report#5");
+					    "fault=errno@dirty-report#6");
 	uint64_t bits = 0, written = 0;
 
 	(void)state;
@@ -296,6 +296,10 @@ static void test_lost_page(void **state)
 	bits = 0;
 	assert_int_equal(ask_memory(a, &bits), 0);
 	assert_true(bits == 0); /* nor later */
+	assert_int_equal(sim_device_steps(sim_access_device(a), 2), 2);
+	assert_int_equal(ask_memory(a, &bits), 0);
+	assert_true(bits == (UINT64_C(1) << sim_scatter_slot(21, 64) | UINT64_C(1) << sim_scatter_slot(22, 64)));
+	bits = 0;
 	/* And what a failed report would have told is forgotten. */
 	assert_int_equal(sim_device_steps(sim_access_device(a), 10), 10);
 	assert_int_equal(ask_memory(a, &bits), -EIO);

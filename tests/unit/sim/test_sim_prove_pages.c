@@ -265,6 +265,18 @@ static void test_torn(void **state)
 	assert_found(f, page, step, step_before(step), "is stale");
 }
 
+/* The step behind the last one: its message was under way when the client left. All of it, or nothing. */
+static void test_unanswered(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t *page = page_of(f, LAST + 1);
+
+	page_of_step(LAST + 1, page);
+	assert_int_equal(prove(f, 2, 0), 0);
+	page[PAGE - 1] ^= 1;
+	assert_found(f, page, step_before(LAST + 1), LAST + 1, "is too new");
+}
+
 static void test_too_new(void **state)
 {
 	struct fixture *f = *state;
@@ -371,9 +383,10 @@ static void test_gap(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_right),      TEST(test_stale),	   TEST(test_one_bit),		TEST(test_torn),
-		TEST(test_too_new),    TEST(test_elsewhere),	   TEST(test_other_chain),	TEST(test_many),
-		TEST(test_gap),	       TEST(test_cannot_be_proven), TEST(test_all_logged),
+		TEST(test_right), TEST(test_stale), TEST(test_one_bit),
+		TEST(test_torn), TEST(test_too_new), TEST(test_unanswered),
+		TEST(test_elsewhere), TEST(test_other_chain), TEST(test_many),
+		TEST(test_gap), TEST(test_cannot_be_proven), TEST(test_all_logged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "by_hand.h"
+#include "sim/prove_pages.h"
 
 #define PAGE SIM_SCATTER_PAGE
 #define BASE 0x100000u
@@ -16,6 +17,7 @@
 struct writer {
 	struct access *a;
 	uint8_t *memory;
+	int fd; /* its */
 	uint64_t bits; /* of the last report */
 };
 
@@ -30,19 +32,17 @@ static uint8_t *memory_new(int *ret_fd)
 
 static void writer_open(struct writer *w, const char *options)
 {
-	int fd;
-
 	w->a = open_sim(options);
 	w->bits = 0;
-	w->memory = memory_new(&fd);
-	assert_int_equal(access_dma_map(w->a, BASE, BYTES, fd, 0, VFMIG_DMA_READ | VFMIG_DMA_WRITE, NULL), 0);
-	close(fd);
+	w->memory = memory_new(&w->fd);
+	assert_int_equal(access_dma_map(w->a, BASE, BYTES, w->fd, 0, VFMIG_DMA_READ | VFMIG_DMA_WRITE, NULL), 0);
 }
 
 static void writer_close(struct writer *w)
 {
 	access_close(w->a);
 	munmap(w->memory, BYTES);
+	close(w->fd);
 }
 
 static void steps(struct writer *w, uint64_t n)
@@ -295,6 +295,82 @@ static void test_messages(void **state)
 	free(f.memory);
 }
 
+/* A message that stands until it is let go, and somebody who looks at the registers meanwhile. */
+struct standing {
+	struct access *a;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool begun, go;
+	bool looked; /* atomic */
+	struct prove_claim claim;
+};
+
+static int standing_write(void *opaque, uint64_t iova, const void *data, size_t length)
+{
+	struct standing *s = opaque;
+
+	(void)iova;
+	(void)data;
+	(void)length;
+	pthread_mutex_lock(&s->lock);
+	s->begun = true;
+	pthread_cond_broadcast(&s->changed);
+	while (!s->go)
+		pthread_cond_wait(&s->changed, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
+static void *one_step(void *opaque)
+{
+	sim_device_steps(sim_access_device(((struct standing *)opaque)->a), 1);
+	return NULL;
+}
+
+static void *look(void *opaque)
+{
+	struct standing *s = opaque;
+
+	prove_read(s->a, &s->claim, NULL);
+	__atomic_store_n(&s->looked, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* The latch waits for it: a step is counted and logged at one moment. */
+static void test_latch_during_a_message(void **state)
+{
+	struct standing s = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+	pthread_t stepper, looker;
+	bool waits = false;
+	struct writer w;
+
+	(void)state;
+	writer_open(&w, OPTIONS ",dma=message");
+	s.a = w.a;
+	sim_access_serve(w.a, standing_write, &s);
+	assert_int_equal(pthread_create(&stepper, NULL, one_step, &s), 0);
+	pthread_mutex_lock(&s.lock);
+	while (!s.begun)
+		pthread_cond_wait(&s.changed, &s.lock);
+	pthread_mutex_unlock(&s.lock);
+	assert_int_equal(pthread_create(&looker, NULL, look, &s), 0);
+	while (!waits && !__atomic_load_n(&s.looked, __ATOMIC_ACQUIRE)) {
+		sim_device_lock(sim_access_device(w.a));
+		waits = sim_access_device(w.a)->quiescing > 0;
+		sim_device_unlock(sim_access_device(w.a));
+		sched_yield();
+	}
+	pthread_mutex_lock(&s.lock);
+	s.go = true;
+	pthread_cond_broadcast(&s.changed);
+	pthread_mutex_unlock(&s.lock);
+	pthread_join(stepper, NULL);
+	pthread_join(looker, NULL);
+	assert_int_equal(s.claim.step, 1);
+	assert_int_equal(s.claim.logged, 1);
+	writer_close(&w);
+}
+
 static uint64_t bar(struct access *a, uint64_t offset)
 {
 	uint64_t v = 0;
@@ -330,7 +406,9 @@ static void test_control(void **state)
 	assert_int_equal(sim_access_open("scatter,log=0x100800/64", &w.a, NULL), -EINVAL);
 }
 
-/* Moves the state, v1 or v2; *record: what the END record says of CONTROL is set to this, unless 0. */
+typedef int move_fn(struct access *from, struct access *to, uint64_t control);
+
+/* Moves the state, v1 or v2. control: what its END says of CONTROL becomes this, unless 0. */
 static int move_v1(struct access *from, struct access *to, uint64_t control)
 {
 	static uint8_t section[1 << 20];
@@ -370,7 +448,7 @@ static int move_v2(struct access *from, struct access *to, uint64_t control)
 	return access_mig_state_set(to, VFMIG_STATE_RUNNING, NULL);
 }
 
-static void check_move(const char *interface, int (*move)(struct access *, struct access *, uint64_t))
+static void check_move(const char *interface, move_fn *move)
 {
 	struct writer from, to;
 	char options[128];
@@ -403,6 +481,76 @@ static void test_way_of_working_moves(void **state)
 	check_move("v2", move_v2);
 }
 
+static void copy_told(struct writer *from, struct writer *to, enum access_log log)
+{
+	assert_int_equal(report(from, log), 0);
+	for (unsigned int i = 0; i < SLOTS; i++)
+		if (from->bits >> i & 1)
+			memcpy(to->memory + i * PAGE, from->memory + i * PAGE, PAGE);
+}
+
+/* Memory is moved as a migration moves it, the state with it; then both go on without memory. */
+static void move_all(struct writer *from, struct writer *to, enum access_log log, move_fn *move)
+{
+	assert_int_equal(start(from, log), 0);
+	steps(from, 40);
+	memcpy(to->memory, from->memory, BYTES);
+	steps(from, 20);
+	copy_told(from, to, log);
+	steps(from, 10);
+	copy_told(from, to, log);
+	assert_int_equal(move(from->a, to->a, 0), 0);
+	steps(to, 5);
+	assert_int_equal(access_dma_unmap(to->a, BASE, BYTES, NULL), 0);
+	steps(to, 5);
+}
+
+static void check_proof(const char *interface, enum access_log log, move_fn *move, bool lose)
+{
+	struct prove_claim claims[2];
+	struct prove_log proof = { 0 };
+	struct vfmig_error err = { 0 };
+	struct writer from, to;
+	char options[160], path[32];
+
+	snprintf(options, sizeof(options), OPTIONS ",interface=%s%s", interface,
+		 lose ? ",fault=lose-page@dirty-report#2" : "");
+	writer_open(&from, options);
+	snprintf(options, sizeof(options), "size=64K,rate=0,interface=%s", interface);
+	writer_open(&to, options);
+	move_all(&from, &to, log, move);
+	assert_int_equal(prove_read(from.a, &claims[0], &err), 0);
+	assert_int_equal(prove_read(to.a, &claims[1], &err), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", to.fd);
+	assert_int_equal(prove_log_read(path, &claims[1], &proof, &err), 0);
+	int r = prove_run(claims, 2, &proof, 0, NULL, NULL, &err);
+	if (r != (lose ? -EBADMSG : 0))
+		fail_msg("%d %s", r, err.message);
+	assert_int_equal(proof.first, 1);
+	assert_int_equal(proof.last, 75);
+	assert_int_equal(proof.pages->wrong, lose);
+	if (lose) { /* the first page that the second report should have told, as the first one had it */
+		unsigned int page = (unsigned int)__builtin_ctzll(expected(61, 70, NULL));
+		assert_int_equal(expected(71, 75, NULL) >> page & 1, 0);
+		assert_int_equal(proof.pages->first_wrong.page, page);
+		assert_in_range(proof.pages->first_wrong.expected, 61, 70);
+		assert_in_range(proof.pages->first_wrong.found, 0, 60);
+	}
+	prove_log_clear(&proof);
+	writer_close(&from);
+	writer_close(&to);
+}
+
+/* All of it together: only a proof of memory finds what a log has not told. */
+static void test_proof_of_a_move(void **state)
+{
+	(void)state;
+	for (int lose = 0; lose < 2; lose++) {
+		check_proof("v1", ACCESS_LOG_MAPPINGS, move_v1, lose);
+		check_proof("v2", ACCESS_LOG_DEVICE, move_v2, lose);
+	}
+}
+
 /* With the engine at work: whatever is in memory after the last report was told by one after it was written. */
 static void test_nothing_lost_at_work(void **state)
 {
@@ -430,11 +578,18 @@ static void test_nothing_lost_at_work(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_pages),    cmocka_unit_test(test_slots_are_spread),
-		cmocka_unit_test(test_logs),	       cmocka_unit_test(test_no_log),
-		cmocka_unit_test(test_last_report_of_a_mapping), cmocka_unit_test(test_mappings_forget),
-		cmocka_unit_test(test_messages),       cmocka_unit_test(test_control),
-		cmocka_unit_test(test_way_of_working_moves), cmocka_unit_test(test_nothing_lost_at_work),
+		cmocka_unit_test(test_whole_pages),
+		cmocka_unit_test(test_slots_are_spread),
+		cmocka_unit_test(test_logs),
+		cmocka_unit_test(test_no_log),
+		cmocka_unit_test(test_last_report_of_a_mapping),
+		cmocka_unit_test(test_mappings_forget),
+		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_latch_during_a_message),
+		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_proof_of_a_move),
+		cmocka_unit_test(test_way_of_working_moves),
+		cmocka_unit_test(test_nothing_lost_at_work),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
