@@ -11,9 +11,9 @@ import tap  # qemu knows the way to it
 from qemu import V7, V10, Qemu
 from tap import test
 
-RAM, RAM_BYTES = "ram0", 64 << 20  # the memory backend's id is the block's name
+RAM_BYTES = 64 << 20  # in one block "ram0", or more of them: a memory backend's id is its block's name
 ROMS = ["pc.bios", "pc.rom", "/rom@etc/acpi/tables", "/rom@etc/table-loader", "/rom@etc/acpi/rsdp"]
-LOG = (0x1000000, 4096)  # the pages that the device writes to, one each step
+LOG = (0x1800000, 4096)  # the pages that the device writes to, one each step; in the second of two blocks, too
 LOG_OPTIONS = ["log=0x%x/%d" % LOG, "scatter"]
 DEVICE = ["size=1M", "section=64K", "rate=5000"]
 ID = "0000:00:01.0/vfio"
@@ -38,16 +38,19 @@ def folder():
         yield path
 
 
-def start(scratch, version, ram, device=None, **kwargs):
-    """A QEMU whose memory is the file."""
-    backend = "memory-backend-file,id=%s,size=%d,share=on,mem-path=%s" % (RAM, RAM_BYTES, ram)
+def start(scratch, version, ram, blocks=1, device=None, **kwargs):
+    """A QEMU whose memory is files, and their bytes one behind the other."""
+    more = ["-bios", FIRMWARE[version](scratch)]
+    for i in range(blocks):
+        more += ["-object", "memory-backend-file,id=ram%d,size=%d,share=on,mem-path=%s%d"
+                 % (i, RAM_BYTES // blocks, ram, i)]
+        more += ["-numa", "node,memdev=ram%d" % i] if blocks > 1 else []
     return Qemu(scratch, version, [device or "sim:" + ",".join(options(version))],
-                machine="%s,memory-backend=%s" % (version.machine, RAM),
-                more=["-object", backend, "-bios", FIRMWARE[version](scratch)], **kwargs)
+                machine=version.machine + (",memory-backend=ram0" if blocks == 1 else ""), more=more, **kwargs)
 
 
-def at_work(scratch, version, ram):
-    source = start(scratch, version, ram)
+def at_work(scratch, version, ram, blocks=1):
+    source = start(scratch, version, ram, blocks)
     source.do("cont")
     source.work(1000, log=LOG, control=qemu.ON | qemu.SCATTER)
     return source
@@ -82,29 +85,37 @@ def migrate_after_rounds(source, uri):
     return source.migrated()["ram"]
 
 
-def memory_options(path, size=RAM_BYTES, skip=ROMS):
-    return ["--memory", "%s=%s,size=%d" % (RAM, path, size), *("--skip-memory=" + s for s in skip)]
+def memory_options(path, blocks=1, total=RAM_BYTES, skip=ROMS):
+    memory = ["--memory=ram%d=%s%d,size=%d" % (i, path, i, total // blocks) for i in range(blocks)]
+    return memory + ["--skip-memory=" + s for s in skip]
 
 
-def differing(a, b):
-    """How many pages of two files are not the same."""
-    with open(a, "rb") as f, open(b, "rb") as g:
-        one, other = f.read(), g.read()
+def read(path, blocks=1):
+    parts = []
+    for i in range(blocks):
+        with open("%s%d" % (path, i), "rb") as f:
+            parts.append(f.read())
+    return b"".join(parts)
+
+
+def check_same(a, b, blocks=1):
+    """Every byte of two memories."""
+    one, other = read(a, blocks), read(b, blocks)
     tap.equal((len(one), len(other)), (RAM_BYTES, RAM_BYTES))
-    return sum(one[at:at + 4096] != other[at:at + 4096] for at in range(0, RAM_BYTES, 4096))
+    wrong = [at for at in range(0, RAM_BYTES, 4096) if one[at:at + 4096] != other[at:at + 4096]]
+    assert not wrong, "%d pages differ, the first at 0x%x" % (len(wrong), wrong[0])
 
 
-def untouched(path, size=RAM_BYTES):
+def untouched(path, size):
     """Not a page of it was ever there."""
     status = os.stat(path)
     tap.equal((status.st_size, status.st_blocks), (size, 0))
 
 
-def log_of(path, ram):
+def log_of(path, ram, blocks=1):
     """The device's log, as a file of its own."""
-    with open(ram, "rb") as f, open(path, "wb") as g:
-        f.seek(LOG[0])
-        g.write(f.read(LOG[1] * 4096))
+    with open(path, "wb") as f:
+        f.write(read(ram, blocks)[LOG[0]:LOG[0] + LOG[1] * 4096])
     return path
 
 
@@ -114,44 +125,49 @@ def claim(uri, *more):
     return json.loads(result.out)
 
 
-def check_moved(source, uri, shm, *pages_of):
-    """All bytes of the memory are where nothing writes any more, and the device is where it stopped."""
-    tap.equal(differing(shm + "/source", shm + "/destination"), 0)
+def check_moved(source, uri, shm, blocks=1):
+    """All of the memory, where nothing writes any more, and that the device is where it stopped."""
+    check_same(shm + "/source", shm + "/destination", blocks)
     step = source.read(qemu.STEP)
-    after = claim(uri, "--log", log_of(shm + "/log", shm + "/destination"))
+    after = claim(uri, "--log", log_of(shm + "/log", shm + "/destination", blocks))
     device = after["devices"][0]
     tap.equal((device["step"], device["resumed_step"], device["loads"]), (step, step, 1))
     tap.equal((device["not_logged"], after["log"]["last"]), (0, step))
-    print("# %s, steps logged: %d" % (", ".join(pages_of), step), flush=True)
 
 
-def sent(ram):
-    return "QEMU sent %d pages and %d zero ones in %d rounds" % (ram["normal"], ram["duplicate"],
-                                                               ram["dirty-sync-count"])
-
-
-def loaded(result):
+def tell(ram, result):
     last = result.json_lines()[-1]
-    return "loaded %d and %d, %d bytes, downtime %.1f ms" % (
-        last["memory_pages"], last["memory_zero_pages"], last["total_bytes"], last["downtime_ns"] / 1e6)
+    print("# QEMU sent %d pages and %d zero ones in %d rounds; loaded %d and %d, %d bytes, downtime %.1f ms" % (
+        ram["normal"], ram["duplicate"], ram["dirty-sync-count"], last["memory_pages"], last["memory_zero_pages"],
+        last["total_bytes"], last["downtime_ns"] / 1e6), flush=True)
 
 
-def moves_live(scratch, version):
+def finish_live(scratch, source, uri, shm, blocks=1):
+    """A migration straight into a waiting vfmig."""
+    load = tap.start("load", uri, "-i", "unix:%s/link" % scratch, "--json", "--no-start",
+                     *memory_options(shm + "/destination", blocks))
+    ram = migrate_after_rounds(source, tap.read_event(load, event="listening")["link"])
+    result = tap.finish(load)
+    assert result.code == 0, result.err
+    check_moved(source, uri, shm, blocks)
+    tell(ram, result)
+    source.quit()
+
+
+def moves_live(scratch, version, blocks=1):
     version.need()
     with folder() as shm, tap.device(scratch, "b", *words(version)) as b:
-        source = at_work(scratch, version, shm + "/source")
-        load = tap.start("load", b, "-i", "unix:%s/link" % scratch, "--json", "--no-start",
-                         *memory_options(shm + "/destination"))
-        ram = migrate_after_rounds(source, tap.read_event(load, event="listening")["link"])
-        result = tap.finish(load)
-        assert result.code == 0, result.err
-        check_moved(source, b, shm, sent(ram), loaded(result))
-        source.quit()
+        finish_live(scratch, at_work(scratch, version, shm + "/source", blocks), b, shm, blocks)
 
 
 @test
 def qemu_10_0_moves_its_memory_live_to_vfmig(scratch):
     moves_live(scratch, V10)
+
+
+@test
+def qemu_10_0_moves_its_memory_of_two_nodes_live_to_vfmig(scratch):
+    moves_live(scratch, V10, 2)
 
 
 @test
@@ -171,10 +187,11 @@ def moves_by_file(scratch, version):
             g.write(f.read(length * 3 // 4))
         arguments = [b, "--json", "--no-start", *memory_options(shm + "/destination")]
         tap.equal(tap.run("load", "-i", "file:%s/cut" % shm, *arguments).code, 1)
-        untouched(shm + "/destination")
+        untouched(shm + "/destination0", RAM_BYTES)
         tap.equal(claim(b)["devices"][0]["loads"], 0)
         result = tap.run_ok("load", "-i", "file:" + stream, *arguments)
-        check_moved(source, b, shm, sent(ram), loaded(result))
+        check_moved(source, b, shm)
+        tell(ram, result)
         source.quit()
 
 
@@ -193,7 +210,7 @@ def moves_live_back(scratch, version):
     version.need()
     with folder() as shm, tap.device(scratch, "a", *words(version, "start", *LOG_OPTIONS)) as a, \
             tap.device(scratch, "b", *words(version)) as b:
-        with open(shm + "/source", "wb") as f:
+        with open(shm + "/source0", "wb") as f:
             f.write(os.urandom(4 << 20))
             f.truncate(RAM_BYTES)
         destination = start(scratch, version, shm + "/destination", device=b, incoming=True)
@@ -202,7 +219,7 @@ def moves_live_back(scratch, version):
         result = tap.run_ok("save", a, "-o", link, "--machine", version.machine, "--id", ID, "--json",
                             "--max-bandwidth=32M", *memory_options(shm + "/source", skip=[]))
         destination.migrated()
-        tap.equal(differing(shm + "/source", shm + "/destination"), 0)
+        check_same(shm + "/source", shm + "/destination")
         last = result.json_lines()[-1]
         assert last["memory_pages"] + last["memory_zero_pages"] > RAM_BYTES // 4096, "no page was sent twice"
         goes_on_in_qemu(destination)
@@ -274,13 +291,13 @@ def refused_file(scratch, source, uri, name, *load_options):
 def refused_blocks(scratch, source, uri, shm):
     """All that does not fit is said, and nothing is loaded."""
     lines = refused(scratch, source, uri, '(and 3 more)', "--memory=other=%s/other,size=4K" % shm,
-                    *memory_options(shm + "/small", RAM_BYTES // 2, ROMS[2:]))
+                    *memory_options(shm + "/small", total=RAM_BYTES // 2, skip=ROMS[2:]))
     tap.equal([line["message"] for line in lines if "memory: block" in line.get("message", "")], [
         'memory: block "ram0" has 0x4000000 bytes in the stream and 0x2000000 here',
         'memory: block "pc.rom" (0x20000 bytes) has no memory here: give it some, or skip it',
         'memory: block "pc.bios" (0x10000 bytes) has no memory here: give it some, or skip it',
         'memory: block "other" is not in the stream'])
-    untouched(shm + "/small", RAM_BYTES // 2)
+    untouched(shm + "/small0", RAM_BYTES // 2)
     untouched(shm + "/other", 4096)
 
 
@@ -298,13 +315,7 @@ def refusals(scratch, version, *names):
             capability(source, name, False)
         if version is V10:
             refused_file(scratch, source, b, "mapped-ram", *memory_options(shm + "/destination"))
-        load = tap.start("load", b, "-i", "unix:%s/link" % scratch, "--json", "--no-start",
-                         *memory_options(shm + "/destination"))
-        ram = migrate_after_rounds(source, tap.read_event(load, event="listening")["link"])
-        result = tap.finish(load)
-        assert result.code == 0, result.err
-        check_moved(source, b, shm, sent(ram), loaded(result))
-        source.quit()
+        finish_live(scratch, source, b, shm)
 
 
 @test
