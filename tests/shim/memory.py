@@ -49,8 +49,8 @@ def start(scratch, version, ram, blocks=1, device=None, **kwargs):
                 machine=version.machine + (",memory-backend=ram0" if blocks == 1 else ""), more=more, **kwargs)
 
 
-def at_work(scratch, version, ram, blocks=1):
-    source = start(scratch, version, ram, blocks)
+def at_work(scratch, version, ram, blocks=1, **kwargs):
+    source = start(scratch, version, ram, blocks, **kwargs)
     source.do("cont")
     source.work(1000, log=LOG, control=qemu.ON | qemu.SCATTER)
     return source
@@ -154,10 +154,10 @@ def finish_live(scratch, source, uri, shm, blocks=1):
     source.quit()
 
 
-def moves_live(scratch, version, blocks=1):
+def moves_live(scratch, version, blocks=1, **kwargs):
     version.need()
     with folder() as shm, tap.device(scratch, "b", *words(version)) as b:
-        finish_live(scratch, at_work(scratch, version, shm + "/source", blocks), b, shm, blocks)
+        finish_live(scratch, at_work(scratch, version, shm + "/source", blocks, **kwargs), b, shm, blocks)
 
 
 @test
@@ -168,6 +168,11 @@ def qemu_10_0_moves_its_memory_live_to_vfmig(scratch):
 @test
 def qemu_10_0_moves_its_memory_of_two_nodes_live_to_vfmig(scratch):
     moves_live(scratch, V10, 2)
+
+
+@test
+def qemu_10_0_moves_its_memory_live_to_vfmig_with_dirty_tracking_by_the_container(scratch):
+    moves_live(scratch, V10, options=",x-device-dirty-page-tracking=off")
 
 
 @test
