@@ -63,8 +63,9 @@ int load_check_alone(struct vfmig_load *l, struct vfmig_error *err)
 	if (n != sizeof(head) || get_be32(head) != WIRE_MULTIFD_MAGIC)
 		return 0;
 	if (l->memory)
-		return error_set(err, -EOPNOTSUPP, "%s: the source has connected channels, too, by which memory cannot be "
-				 "loaded: switch the capability multifd off at the source, or load without memory", l->link->name);
+		return error_set(err, -EOPNOTSUPP,
+				 "%s: the source has connected channels, too, by which memory cannot be loaded: switch the "
+				 "capability multifd off at the source, or load without memory", l->link->name);
 	return error_set(err, -EBADMSG, "%s: the source has connected channels, too: say how many (--multifd)",
 			 l->link->name);
 }

@@ -305,8 +305,8 @@ static int check_command(struct reader *r, uint16_t command, uint16_t length, st
 				     "command %u: a packaged stream, which only postcopy has, cannot be read", command);
 	if (command >= WIRE_COMMAND_POSTCOPY_ADVISE && command <= 9)
 		return reader_broken(r, 1, err,
-				     "command %u: a stream of a postcopy migration cannot be read: switch the capability "
-				     "postcopy-ram off at the source", command);
+				     "command %u: a stream of a postcopy migration cannot be read: switch the "
+				     "capability postcopy-ram off at the source", command);
 	return 0;
 }
 
