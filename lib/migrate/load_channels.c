@@ -64,8 +64,8 @@ int load_check_alone(struct vfmig_load *l, struct vfmig_error *err)
 		return 0;
 	if (l->memory)
 		return error_set(err, -EOPNOTSUPP,
-				 "%s: the source has connected channels, too, by which memory cannot be loaded: switch the "
-				 "capability multifd off at the source, or load without memory", l->link->name);
+				 "%s: the source has connected channels, too, by which memory cannot be loaded: switch "
+				 "the capability multifd off at the source, or load without memory", l->link->name);
 	return error_set(err, -EBADMSG, "%s: the source has connected channels, too: say how many (--multifd)",
 			 l->link->name);
 }
