@@ -328,6 +328,59 @@ static void a_block_that_is_skipped_is_passed_over(void **state)
 	side_close(&b, BYTES);
 }
 
+static void put_word(struct buffer *b, uint64_t word)
+{
+	uint8_t bytes[8];
+	put_be64(bytes, word);
+	buffer_append(b, bytes, sizeof(bytes));
+}
+
+static void put_page(struct buffer *b, uint64_t header, const char *block, uint8_t with)
+{
+	uint8_t page[PAGE];
+	memset(page, with, sizeof(page));
+	put_word(b, header);
+	if (block)
+		buffer_append(b, block, strlen(block));
+	buffer_append(b, page, header & WIRE_RAM_ZERO ? 1 : sizeof(page));
+}
+
+#define RAM_END "\0\0\0\0\0\0\0\x10\x7e\0\0\0\2"
+
+/* As a QEMU writes it: what the page before was of is not said again, in whatever section that was. */
+static void the_same_block_goes_on_in_another_section(void **state)
+{
+	static const char head[] = "QEVM\0\0\0\3\7\0\0\0\2pc"
+				   "\1\0\0\0\2\3ram\0\0\0\0\0\0\0\4",
+			  list[] = "\3ram\0\0\0\0\0\4\0\0" RAM_END "\2\0\0\0\2",
+			  part[] = RAM_END "\2\0\0\0\2", last[] = RAM_END "\3\0\0\0\2" RAM_END "\0";
+	struct buffer stream = { 0 };
+	struct vfmig_error err = { 0 };
+	struct vfmig_load *load;
+	struct side b;
+	(void)state;
+	buffer_append(&stream, head, sizeof(head) - 1);
+	put_word(&stream, BYTES | WIRE_RAM_MEM_SIZE);
+	buffer_append(&stream, list, sizeof(list) - 1);
+	put_page(&stream, WIRE_RAM_PAGE, "\3ram", 1);
+	buffer_append(&stream, part, sizeof(part) - 1);
+	put_page(&stream, 3 * PAGE | WIRE_RAM_PAGE | WIRE_RAM_CONTINUE, NULL, 3);
+	put_page(&stream, 4 * PAGE | WIRE_RAM_ZERO | WIRE_RAM_CONTINUE, NULL, 4);
+	buffer_append(&stream, last, sizeof(last) - 1);
+	side_open(&b, SIM ",interface=v2", "ram", BYTES);
+	struct vfmig_link *link = buffer_reader(stream.data, stream.length, 1000);
+	assert_int_equal(vfmig_load_new(link, NULL, &load, &err), 0);
+	assert_int_equal(vfmig_load_add_memory(load, b.memory, &err), 0);
+	if (vfmig_load_run(load, &err) < 0)
+		fail_msg("%s", err.message);
+	for (size_t i = 0; i < PAGES; i++)
+		assert_int_equal(b.ram[i * PAGE + PAGE - 1], i == 0 ? 1 : i == 3 || i == 4 ? i : 0);
+	vfmig_load_free(load);
+	vfmig_link_close(link);
+	side_close(&b, BYTES);
+	buffer_free(&stream);
+}
+
 /* Where the first page's header stands: behind the list of the one block. */
 static size_t find_page(const struct buffer *b)
 {
@@ -440,6 +493,7 @@ int main(void)
 		cmocka_unit_test(what_the_caller_tells_arrives),
 		cmocka_unit_test(blocks_that_do_not_fit_are_listed),
 		cmocka_unit_test(a_block_that_is_skipped_is_passed_over),
+		cmocka_unit_test(the_same_block_goes_on_in_another_section),
 		cmocka_unit_test(what_no_saver_writes_is_refused),
 		cmocka_unit_test(damage_is_found_before_a_page_is_loaded),
 		cmocka_unit_test(nonsense_is_refused),
