@@ -41,6 +41,7 @@ struct converge_pending {
 	uint64_t bytes;	     /* have to leave while the device is stopped, if it stops now */
 	uint64_t stop_ns;    /* what its transitions will take, as far as they are known */
 	bool unknown;	     /* there is more, nobody knows how much */
+	bool stays_unknown;  /* ... and no round of pre-copy tells or makes it less: its device has nothing to send */
 	bool exact;	     /* an estimate otherwise */
 	bool nothing_to_send; /* a whole round gave nothing: more rounds make it no less */
 	bool sendable;	      /* certainly another round gives something: pages that were written since */

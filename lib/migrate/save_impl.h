@@ -48,6 +48,7 @@ struct vfmig_save {
 	int body_result;      /* what its handler said then */
 	uint64_t body_offset; /* of that section's body */
 	bool round_done;      /* every participant of this round had nothing left */
+	bool devices_done;    /* every VFIO device */
 	bool decide_exact;
 	bool draining; /* the next round waits for the answer to a ping */
 	uint32_t sections;	/* section ids that were given */

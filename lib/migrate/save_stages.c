@@ -132,7 +132,7 @@ static int do_setup(struct vfmig_save *s, struct vfmig_error *err)
 	enter(s, s->opts.no_precopy ? STOP_PREPARE : ITERATE);
 	s->status.phase = VFMIG_PHASE_PRECOPY;
 	converge_start(&s->converge, clock_now_ns(), writer_offset(s->writer));
-	s->round_done = true;
+	s->round_done = s->devices_done = true;
 	return 0;
 }
 
@@ -144,8 +144,10 @@ static int do_iterate(struct vfmig_save *s, struct vfmig_error *err)
 		if (r < 0 || r == VFMIG_SECTION_MORE)
 			return r;
 		s->status.rounds++;
-		if (r != VFMIG_ALL_DONE)
+		if (r != VFMIG_ALL_DONE) {
 			s->round_done = false;
+			s->devices_done &= !p->protocol;
+		}
 	}
 	if (++s->at == s->participants.count) {
 		enter(s, DECIDE);
@@ -157,7 +159,7 @@ static int do_iterate(struct vfmig_save *s, struct vfmig_error *err)
 /* Asks for what is left; what that means for the downtime goes into the status. */
 static int sum_pending(struct vfmig_save *s, bool exact, struct vfmig_error *err)
 {
-	s->pending = (struct converge_pending) { .exact = exact };
+	s->pending = (struct converge_pending) { .exact = exact, .stays_unknown = s->devices_done };
 	s->pending.ack_missing = s->initial.devices && !s->acked;
 	int r = participants_pending(&s->participants, exact, &s->pending, err);
 	if (r < 0)
@@ -249,7 +251,7 @@ static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 	if (next == STOP_PREPARE)
 		tell_switch(s);
 	enter(s, next);
-	s->round_done = true;
+	s->round_done = s->devices_done = true;
 	return 0;
 }
 

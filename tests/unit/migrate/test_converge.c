@@ -196,6 +196,11 @@ static void test_estimate_is_looked_at_again(void **state)
 	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_SWITCH);
 	p = (struct converge_pending) { .unknown = true, .exact = true };
 	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_GO_ON);
+	/* No round tells more of that device, however much memory is written meanwhile. */
+	p.stays_unknown = true;
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_SWITCH);
+	p.bytes = UINT64_C(1) << 40;
+	assert_int_equal(converge_decide(&c, 1100 * MS, &p), CONVERGE_GO_ON);
 }
 
 static void test_time_runs_out(void **state)
