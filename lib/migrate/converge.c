@@ -141,8 +141,9 @@ enum converge_verdict converge_decide(const struct converge *c, uint64_t now_ns,
 	if (p->ack_missing)
 		return now_ns >= c->deadline_ns ? CONVERGE_TIMED_OUT : CONVERGE_GO_ON;
 	/*
-	 * Rounds make only the bytes less, and the transitions are a guess: theirs is half of the limit at most. Memory
-	 * that is written all the time must not keep a device going that has no more to give and does not tell its size.
+	 * Rounds make only the bytes less, and the transitions are a guess: theirs is half of the limit at most.
+	 * Memory that is written all the time must not keep a device going that has no more to give and does not tell
+	 * its size.
 	 */
 	struct converge_pending fair = *p;
 	fair.stop_ns = min_u64(p->stop_ns, c->downtime_limit_ns / 2);

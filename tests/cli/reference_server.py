@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""reference_server.py: whole saves and loads against a vfio-user server with everything that the reference server and the
-specification do otherwise than ours: a message taken by one recv(), short reads of migration data, DMA by messages while
-a reply is due, EINVAL to every feature that it does not know, requests refused while the device is stopped."""
+"""reference_server.py: whole saves and loads against a vfio-user server that does all that the reference server and the
+specification do otherwise than ours.
+
+It takes a message by one recv(), gives migration data in short reads, does DMA by messages while a reply is due, answers
+EINVAL to every feature that it does not know, and refuses requests while the device is stopped.
+"""
 import mmap
 import os
 import socket
@@ -48,7 +51,8 @@ class Reference(Server):
             error = EINVAL
         if self.mapped and self.state in (RUNNING, PRE_COPY):
             self.write_page()
-        self.client.sendall(struct.pack("<HHIII", number, command, 16 + len(answer), 0x21 if error else 1, error) + answer)
+        header = struct.pack("<HHIII", number, command, 16 + len(answer), 0x21 if error else 1, error)
+        self.client.sendall(header + answer)
 
     def write_page(self):
         self.number += 1
@@ -59,7 +63,8 @@ class Reference(Server):
             self.memory[page * PAGE:(page + 1) * PAGE] = data
             self.dirty.add(page)
             return
-        self.client.sendall(struct.pack("<HHIIIQQ", self.number & 0xffff, 12, 32 + PAGE, 0, 0, page * PAGE, PAGE) + data)
+        write = struct.pack("<HHIIIQQ", self.number & 0xffff, 12, 32 + PAGE, 0, 0, page * PAGE, PAGE)
+        self.client.sendall(write + data)
         reply = self.client.recv(32)  # nothing else of the client's is due
         got, command, _, flags, error = struct.unpack_from("<HHIII", reply)
         equal((got, command, flags & 0xf, error), (self.number & 0xffff, 12, 1, 0))
@@ -124,7 +129,8 @@ def saved(scratch, log):
 
 def loaded(scratch, source):
     server = Reference(scratch + "/destination")
-    run_ok("load", server.uri, "--memory", "ram=%s/b,size=256K" % scratch, "-i", "file:%s/stream" % scratch, "--no-start")
+    run_ok("load", server.uri, "--memory", "ram=%s/b,size=256K" % scratch, "-i", "file:%s/stream" % scratch,
+           "--no-start")
     equal(server.loaded, STATE)
     equal(server.state, STOP)
     assert server.largest <= WRITE_MAX + 64, "a message of %d bytes" % server.largest
