@@ -2,8 +2,8 @@
 """reference_server.py: whole saves and loads against a vfio-user server that does all that the reference server and the
 specification do otherwise than ours.
 
-It takes a message by one recv(), gives migration data in short reads, does DMA by messages while a reply is due, answers
-EINVAL to every feature that it does not know, and refuses requests while the device is stopped.
+It takes a message by one recv(), gives migration data in short reads, does DMA by messages while a reply is due,
+answers EINVAL to every feature that it does not know, and refuses requests while the device is stopped.
 """
 import mmap
 import os
