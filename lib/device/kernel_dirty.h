@@ -15,13 +15,6 @@ int kernel_dma_unmap_dirty(struct access *a, enum access_log log, uint64_t iova,
 			   uint64_t *bitmap, struct vfmig_error *err);
 
 /*
- * Widens sorted ranges to whole pages of page_size, joins those that touch, and as long as there are more than `most`
- * (1 at least) those that lie closest together. *count: how many they are, and then how many are left. -EINVAL: one is
- * empty, before its neighbour or over the end of the address space; the ranges are then as they were. -ENOMEM.
- */
-int kernel_ranges_merge(struct access_range *ranges, size_t *count, uint64_t page_size, size_t most);
-
-/*
  * kernel_memory_dirty.c: ACCESS_LOG_MAPPINGS, with access_ops's meaning. A query clears, and it must be for whole
  * mappings (type1 refuses others; an IOMMU's page that is cut would be cleared and told in part only). So what was
  * not asked for is kept with the mapping until it is.

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "device/ranges.h"
 #include "device/user_access.h"
 #include "device/user_dma.h"
 
@@ -84,50 +85,6 @@ static int control_request(struct user_access *u, uint32_t index, const void *da
 	return r;
 }
 
-static int compare_gaps(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-	return x < y ? -1 : x > y;
-}
-
-static uint64_t gap_before(const struct access_range *r)
-{
-	return r->iova - (r[-1].iova + r[-1].length);
-}
-
-/* Joins the ranges with the smallest gaps between them until there are few enough: ret has room for that many. */
-static int merge_ranges(const struct access_range *ranges, size_t count, struct vfio_user_logging_range *ret,
-			size_t *ret_count, struct vfmig_error *err)
-{
-	size_t too_many = count > VFIO_USER_MAX_RANGES ? count - VFIO_USER_MAX_RANGES : 0, n = 0;
-	uint64_t limit = 0, at_limit = 0; /* gaps below it go, and so many of those that are as large */
-
-	if (too_many) {
-		uint64_t *gaps = malloc((count - 1) * sizeof(*gaps));
-		if (!gaps)
-			return error_errno(err, -ENOMEM, "%zu ranges", count);
-		for (size_t i = 1; i < count; i++)
-			gaps[i - 1] = gap_before(&ranges[i]);
-		qsort(gaps, count - 1, sizeof(*gaps), compare_gaps);
-		limit = gaps[too_many - 1];
-		for (size_t i = too_many; i-- > 0 && gaps[i] == limit;)
-			at_limit++;
-		free(gaps);
-	}
-	for (size_t i = 0; i < count; i++) {
-		uint64_t gap = i ? gap_before(&ranges[i]) : 0;
-		bool join = i && too_many && (gap < limit || (gap == limit && at_limit > 0));
-		if (join && gap == limit)
-			at_limit--;
-		if (join)
-			ret[n - 1].length = ranges[i].iova + ranges[i].length - ret[n - 1].iova;
-		else
-			ret[n++] = (struct vfio_user_logging_range) { ranges[i].iova, ranges[i].length };
-	}
-	*ret_count = n;
-	return 0;
-}
-
 /* It has no data; the reference server's own client sends START's head with it all the same. */
 static int stop_device(struct user_access *u, struct vfmig_error *err)
 {
@@ -154,21 +111,20 @@ static int why_refused(struct user_access *u, struct vfmig_error *err)
 	return u->has_logging ? -EINVAL : error_prefix(err, -EOPNOTSUPP, "not supported");
 }
 
-static int start_device(struct user_access *u, const struct access_range *ranges, size_t count, uint64_t *page_size,
+/* START with these ranges, few enough for a message. */
+static int start_merged(struct user_access *u, const struct access_range *ranges, size_t count, uint64_t *page_size,
 			struct vfmig_error *err)
 {
 	struct {
 		struct vfio_user_logging_start start;
 		struct vfio_user_logging_range ranges[VFIO_USER_MAX_RANGES];
 	} data;
-	size_t n = 0;
 
-	int r = merge_ranges(ranges, count, data.ranges, &n, err);
-	if (r < 0)
-		return r;
-	data.start = (struct vfio_user_logging_start) { *page_size, (uint32_t)n, 0 };
-	r = user_absent(control_request(u, VFIO_USER_FEATURE_LOGGING_START, &data,
-					sizeof(data.start) + n * sizeof(data.ranges[0]), page_size, err));
+	data.start = (struct vfio_user_logging_start) { *page_size, (uint32_t)count, 0 };
+	for (size_t i = 0; i < count; i++)
+		data.ranges[i] = (struct vfio_user_logging_range) { ranges[i].iova, ranges[i].length };
+	int r = user_absent(control_request(u, VFIO_USER_FEATURE_LOGGING_START, &data,
+					    sizeof(data.start) + count * sizeof(data.ranges[0]), page_size, err));
 	if (r == -EINVAL)
 		r = why_refused(u, err);
 	if (r < 0)
@@ -177,6 +133,23 @@ static int start_device(struct user_access *u, const struct access_range *ranges
 	r = check_page_size(*page_size, -EPROTO, err);
 	if (r < 0)
 		(void)stop_device(u, NULL);
+	return r;
+}
+
+static int start_device(struct user_access *u, const struct access_range *ranges, size_t count, uint64_t *page_size,
+			struct vfmig_error *err)
+{
+	struct access_range *merged = calloc(count + 1, sizeof(*merged));
+	if (!merged)
+		return error_errno(err, -ENOMEM, "%zu ranges", count);
+	if (count)
+		memcpy(merged, ranges, count * sizeof(*merged));
+	int r = ranges_merge(merged, &count, *page_size, VFIO_USER_MAX_RANGES);
+	if (r < 0)
+		error_errno(err, r, "its ranges");
+	else
+		r = start_merged(u, merged, count, page_size, err);
+	free(merged);
 	return r;
 }
 

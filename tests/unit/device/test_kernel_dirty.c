@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "device/kernel_dirty.h"
+#include "device/ranges.h"
 #include "uapi/vfio_compat.h"
 
 #define PAGE 4096ull
@@ -114,7 +115,7 @@ static int report_fails(struct access *a, enum access_log log, uint64_t page, ui
 static void merges(struct access_range *ranges, size_t count, uint64_t page_size, size_t most,
 		   const struct access_range *expected, size_t expected_count)
 {
-	assert_int_equal(kernel_ranges_merge(ranges, &count, page_size, most), 0);
+	assert_int_equal(ranges_merge(ranges, &count, page_size, most), 0);
 	assert_int_equal(count, expected_count);
 	assert_memory_equal(ranges, expected, count * sizeof(*ranges));
 }
@@ -154,12 +155,12 @@ static void test_ranges_refused(void **state)
 		struct access_range ranges[2];
 		size_t count = 2;
 		memcpy(ranges, bad[i], sizeof(ranges));
-		assert_int_equal(kernel_ranges_merge(ranges, &count, PAGE, 9), -EINVAL);
+		assert_int_equal(ranges_merge(ranges, &count, PAGE, 9), -EINVAL);
 		assert_memory_equal(ranges, bad[i], sizeof(ranges));
 	}
 	struct access_range top = { -8 * PAGE, PAGE }; /* whose larger page would end at 2^64 */
 	size_t count = 1;
-	assert_int_equal(kernel_ranges_merge(&top, &count, 16 * PAGE, 9), -EINVAL);
+	assert_int_equal(ranges_merge(&top, &count, 16 * PAGE, 9), -EINVAL);
 }
 
 /* ------------------------------------------------------ the device's log */
