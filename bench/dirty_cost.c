@@ -345,7 +345,8 @@ int main(int argc, char **argv)
 		argc--;
 		argv++;
 	} else {
-		printf("dirty pages: least, median and most of %d turns, and their ratio to memcpy of the pages\n", TURNS);
+		printf("dirty pages: least, median and most of %d turns, and their ratio to memcpy of the pages\n",
+		       TURNS);
 		printf("%4s %6s %-10s %-6s %11s %11s %11s %11s %9s %18s\n", "GiB", "dirty%", "", "", "median ms",
 		       "least ms", "most ms", "memcpy ms", "ratio", "least to most");
 	}
