@@ -98,7 +98,7 @@ static int logging_report(struct server *s, uint32_t argsz, const uint8_t *data,
 			  struct vfmig_error *err)
 {
 	struct vfio_user_logging_report ask;
-	uint64_t bytes;
+	uint64_t bytes = 0;
 
 	if (length != sizeof(ask))
 		return error_set(err, -EINVAL, "%zu bytes, expected were %zu", length, sizeof(ask));
@@ -150,7 +150,7 @@ static int dirty_get(struct server *s, struct message *m, struct reply *r, struc
 {
 	struct vfio_user_dirty_pages dirty;
 	struct vfio_user_dirty_range range;
-	uint64_t bytes;
+	uint64_t bytes = 0;
 
 	if (m->length != sizeof(dirty) + sizeof(range))
 		return error_set(err, -EINVAL, "%zu bytes, expected were %zu", m->length,
@@ -243,7 +243,7 @@ int server_unmap_with_bitmap(struct server *s, const struct message *m, struct r
 {
 	struct vfio_user_dma_unmap unmap;
 	struct vfio_user_bitmap bitmap;
-	uint64_t bytes;
+	uint64_t bytes = 0;
 
 	memcpy(&unmap, m->body, sizeof(unmap));
 	if (m->length != sizeof(unmap) + sizeof(bitmap))

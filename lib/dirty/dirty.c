@@ -343,7 +343,7 @@ static int add_source(struct dirty *d, const struct dirty_source *source, struct
 int dirty_add_device(struct dirty *d, struct vfmig_device *device, struct vfmig_error *err)
 {
 	const struct dirty_source source = { .kind = SOURCE_NO_LOG, .device = device };
-	struct dirty_source *added;
+	struct dirty_source *added = NULL;
 	if (device->watch)
 		return error_set(err, -EBUSY, "%s: its dirty pages are tracked already", vfmig_device_name(device));
 	int r = add_source(d, &source, &added, err);
@@ -355,6 +355,6 @@ int dirty_add_device(struct dirty *d, struct vfmig_device *device, struct vfmig_
 int dirty_add_source(struct dirty *d, const struct dirty_source_ops *ops, void *opaque, struct vfmig_error *err)
 {
 	const struct dirty_source source = { .kind = SOURCE_OPS, .ops = ops, .opaque = opaque };
-	struct dirty_source *added;
+	struct dirty_source *added = NULL;
 	return add_source(d, &source, &added, err);
 }

@@ -22,7 +22,7 @@ struct memory_load {
 	bool in_list, has_list; /* of blocks */
 	uint64_t list_left;	/* bytes of memory that are still to be listed */
 	size_t unfit;		/* blocks of the list that cannot be loaded */
-	char first_unfit[384];
+	char first_unfit[WIRE_ID_MAX + 161];
 	struct memory_block *block; /* of the page before, in whatever section; NULL: none */
 };
 
@@ -44,11 +44,8 @@ static const char *printable(const uint8_t *name, size_t length, char buffer[WIR
 
 static void unfit(struct memory_load *l, const char *line)
 {
-	if (l->unfit++ == 0) {
-		size_t n = strnlen(line, sizeof(l->first_unfit) - 1);
-		memcpy(l->first_unfit, line, n);
-		l->first_unfit[n] = '\0';
-	}
+	if (l->unfit++ == 0)
+		snprintf(l->first_unfit, sizeof(l->first_unfit), "%s", line);
 	log_line(l->log, VFMIG_LOG_WARNING, "memory: %s", line);
 }
 
