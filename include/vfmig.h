@@ -435,6 +435,8 @@ struct vfmig_save_options {
 	/* QEMU's capability switchover-ack: nothing is stopped before the other side has said by the return path
 	 * that the devices' initial bytes are loaded. Within precopy_timeout_ns as everything in pre-copy. */
 	bool switchover_ack;
+	/* No digests in the stream, to save the time that they take: what changes a byte on the way is not noticed. */
+	bool no_digest;
 };
 
 struct vfmig_save;

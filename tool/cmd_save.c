@@ -32,6 +32,7 @@ enum {
 	OPT_NO_RETURN_PATH,
 	OPT_TLS_HOSTNAME,
 	OPT_SWITCHOVER_ACK,
+	OPT_NO_DIGEST,
 };
 
 static const struct argp_option options[] = {
@@ -56,6 +57,8 @@ static const struct argp_option options[] = {
 	  "unix:, tcp:, fd: to something that only stores the stream: do not wait for \"loaded\"", 0 },
 	{ "switchover-ack", OPT_SWITCHOVER_ACK, NULL, 0,
 	  "Stop nothing before the other side has the devices' initial bytes and says so (QEMU 8.1's capability)", 0 },
+	{ "no-digest", OPT_NO_DIGEST, NULL, 0,
+	  "Put no digests into the stream, to save their time: a byte that is changed on the way is not noticed", 0 },
 	{ "tls-hostname", OPT_TLS_HOSTNAME, "NAME", 0,
 	  "Whom the other side's certificate has to be for (the host of tcp:HOST:PORT)", 0 },
 	{ 0 },
@@ -155,6 +158,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_SWITCHOVER_ACK:
 		a->options.switchover_ack = true;
+		return 0;
+	case OPT_NO_DIGEST:
+		a->options.no_digest = true;
 		return 0;
 	case OPT_NO_RETURN_PATH:
 		a->options.no_return_path = true;

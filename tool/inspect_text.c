@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "inspect.h"
+#include "stream/description.h"
 #include "pci_text.h"
 
 static struct json_object *get(struct json_object *o, const char *key)
@@ -88,7 +89,11 @@ static void print_vfmig(struct json_object *vfmig)
 		       number(d, "data_bytes"), number(d, "data_packets"), text(d, "data_digest", buffer),
 		       number(d, "config_bytes"));
 	}
-	printf("              seal %s: right, nothing was changed since vfmig wrote it\n", text(vfmig, "seal", buffer));
+	const char *seal = text(vfmig, "seal", buffer);
+	if (strcmp(seal, DESCRIPTION_NO_DIGEST) == 0)
+		printf("              written without digests: nobody can tell whether something was changed\n");
+	else
+		printf("              seal %s: right, nothing was changed since vfmig wrote it\n", seal);
 }
 
 static void print_description(struct json_object *r)

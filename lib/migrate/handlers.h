@@ -78,8 +78,8 @@ void participants_cleanup(struct participants *p);
  * A VFIO device as a participant. config: what takes part in the config record
  * comes from the device's vfmig_interrupt_ops.
  */
-int vfio_save_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_precopy,
-		  const struct log *log, struct vfmig_error *err);
+int vfio_save_add(struct participants *p, struct vfmig_device *device, const char *id,
+		  const struct vfmig_save_options *opts, const struct log *log, struct vfmig_error *err);
 /* id NULL: taken from the stream's only VFIO device. */
 int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_start,
 		  const struct log *log, struct vfmig_error *err);

@@ -155,7 +155,7 @@ static int verify_one(struct vfmig_load *l, struct participant *p, struct vfmig_
 		return error_set(err, -ENOENT, "%s: the stream has no section %s%s", p->name,
 				 p->id[0] ? p->id : "of a VFIO device", p->id[0] ? "" : " (\".../vfio\")");
 	const struct description *d = reader_description(l->reader);
-	if (p->verify && d && reader_verified(l->reader)) {
+	if (p->verify && d && reader_marked(l->reader)) {
 		const struct description_device *device = description_find(d, p->id, p->instance_id);
 		if (!device)
 			return error_set(err, -EBADMSG, "%s: the stream's description does not list %s", p->name,

@@ -55,18 +55,18 @@ int load_begin_taker(struct participant *p, struct vfmig_error *err)
 
 static int check_marked(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)
 {
-	if (reader_marked(l->reader) || l->told_unmarked)
+	bool plain = reader_plain(l->reader);
+	if ((reader_marked(l->reader) && !plain) || l->told_unmarked)
 		return 0;
 	l->told_unmarked = true;
 	if (l->opts.require_digest)
-		return error_set(
-		    err, -EBADMSG,
-		    "offset 0x%llx: the stream was not written by vfmig and carries no digest, but one is required",
-		    (unsigned long long)record->offset);
+		return error_set(err, -EBADMSG, "offset 0x%llx: the stream was %s no digest, but one is required",
+				 (unsigned long long)record->offset,
+				 plain ? "written with" : "not written by vfmig and carries");
 	if (l->stage == READ)
-		log_line(&l->log, VFMIG_LOG_WARNING,
-			 "%s: written by QEMU, not vfmig: no digest, so a changed byte cannot be noticed",
-			 l->link->name);
+		log_line(&l->log, plain ? VFMIG_LOG_INFO : VFMIG_LOG_WARNING,
+			 "%s: written %s: no digest, so a changed byte cannot be noticed", l->link->name,
+			 plain ? "without one" : "by QEMU, not vfmig");
 	return 0;
 }
 

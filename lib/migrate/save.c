@@ -69,6 +69,8 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 			      sizeof(s->machine) - 1);
 	if (r == 0)
 		r = writer_new(link, &s->writer, err);
+	if (r == 0 && s->opts.no_digest)
+		writer_without_digest(s->writer);
 	if (r == 0 && s->opts.multifd_channels > VFMIG_MULTIFD_CHANNELS_MAX)
 		r = error_set(err, -EINVAL, "%u channels, at most %u are possible", s->opts.multifd_channels,
 			      VFMIG_MULTIFD_CHANNELS_MAX);
@@ -136,7 +138,7 @@ static int check_add(const struct vfmig_save *save, const char *id, struct vfmig
 int vfmig_save_add_device(struct vfmig_save *save, struct vfmig_device *device, const char *id, struct vfmig_error *err)
 {
 	int r = check_add(save, id, err);
-	return r < 0 ? r : vfio_save_add(&save->participants, device, id, save->opts.no_precopy, &save->log, err);
+	return r < 0 ? r : vfio_save_add(&save->participants, device, id, &save->opts, &save->log, err);
 }
 
 int vfmig_save_add_participant(struct vfmig_save *save, const struct vfmig_participant_ops *ops, void *opaque,

@@ -27,7 +27,7 @@ static int run_section(struct vfmig_save *s, char kind, section_fn *fn, struct v
 {
 	struct participant *p = &s->participants.list[s->at];
 	if (p->section_id == 0) /* the first section's is the mark, whoever's it is */
-		p->section_id = WIRE_VFMIG_SECTION_ID + s->sections++;
+		p->section_id = (s->opts.no_digest ? WIRE_VFMIG_PLAIN_ID : WIRE_VFMIG_SECTION_ID) + s->sections++;
 	if (!s->in_section) {
 		writer_section_begin(s->writer, kind, p->section_id, p->id, p->instance_id, p->version_id);
 		s->body_offset = writer_offset(s->writer);

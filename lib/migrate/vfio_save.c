@@ -43,7 +43,7 @@ struct vfio_save {
 	struct pci_config config;
 	struct config_record record;
 	uint64_t data_bytes, data_packets;
-	XXH3_state_t *digest;
+	XXH3_state_t *digest; /* NULL: none is wanted */
 };
 
 static int named(struct vfio_save *s, int code, const char *phase, struct vfmig_error *err)
@@ -120,6 +120,13 @@ static int begin_chunk(struct vfio_save *s, struct vfmig_writer *w, struct vfmig
 }
 
 /* Puts the next piece; in_chunk is false once there was none left. */
+static void digest(struct vfio_save *s, const void *data, size_t length)
+{
+	if (s->digest)
+		XXH3_128bits_update(s->digest, data, length);
+	s->data_bytes += length;
+}
+
 static int put_piece(struct vfio_save *s, struct vfmig_writer *w, struct vfmig_error *err)
 {
 	const void *data;
@@ -131,8 +138,7 @@ static int put_piece(struct vfio_save *s, struct vfmig_writer *w, struct vfmig_e
 		s->in_chunk = false;
 		return 0;
 	}
-	XXH3_128bits_update(s->digest, data, length);
-	s->data_bytes += length;
+	digest(s, data, length);
 	vfmig_put_ref(w, data, length);
 	return 0;
 }
@@ -217,8 +223,7 @@ static int put_chunk(struct vfio_save *s, struct vfmig_error *err)
 		r = s->protocol->ops->read_piece(s->protocol, &data, &length, err);
 		if (r < 0)
 			return r;
-		XXH3_128bits_update(s->digest, data, length);
-		s->data_bytes += length;
+		digest(s, data, length);
 		outlets_put_bytes(s->outlets, data, length);
 	} while (length > 0);
 	return 1;
@@ -350,6 +355,9 @@ static void describe(void *opaque, struct description_device *ret)
 	ret->data_bytes = s->data_bytes;
 	ret->data_packets = s->data_packets;
 	ret->config_bytes = s->record.length;
+	strcpy(ret->data_digest, DESCRIPTION_NO_DIGEST);
+	if (!s->digest)
+		return;
 	XXH128_hash_t hash = XXH3_128bits_digest(s->digest);
 	description_hex(hash.high64, hash.low64, ret->data_digest);
 	if (s->outlets) {
@@ -378,8 +386,8 @@ static void vfio_save_free(void *opaque)
 	free(s);
 }
 
-int vfio_save_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_precopy,
-		  const struct log *log, struct vfmig_error *err)
+int vfio_save_add(struct participants *p, struct vfmig_device *device, const char *id,
+		  const struct vfmig_save_options *opts, const struct log *log, struct vfmig_error *err)
 {
 	static const struct vfmig_participant_ops ops = {
 		.size = sizeof(ops),
@@ -395,17 +403,18 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 	};
 	struct participant *added;
 	struct vfio_save *s = calloc(1, sizeof(*s));
-	if (s)
+	if (s && !opts->no_digest)
 		s->digest = XXH3_createState();
-	if (!s || !s->digest) {
+	if (!s || (!s->digest && !opts->no_digest)) {
 		free(s);
 		return error_errno(err, -ENOMEM, "device");
 	}
-	XXH3_128bits_reset(s->digest);
+	if (s->digest)
+		XXH3_128bits_reset(s->digest);
 	s->device = device;
 	s->protocol = device->protocol;
 	s->log = log;
-	s->no_precopy = no_precopy;
+	s->no_precopy = opts->no_precopy;
 	s->initial = VFMIG_STATE_ERROR;
 	int r = participants_add(p, &ops, s, id, 0, 1, &added, err);
 	if (r < 0) {

@@ -19,6 +19,7 @@
 #include "stream/wire.h"
 
 #define DIGEST_HEX 33 /* 32 digits and a NUL */
+#define DESCRIPTION_NO_DIGEST "00000000000000000000000000000000" /* in a stream that was written without */
 
 /* An XXH3-128 as it is written everywhere: high half first, lower case. */
 void description_hex(uint64_t high, uint64_t low, char hex[DIGEST_HEX]);

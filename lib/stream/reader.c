@@ -98,6 +98,11 @@ const struct description *reader_description(const struct reader *r)
 	return r->has_description ? &r->description : NULL;
 }
 
+bool reader_plain(const struct reader *r)
+{
+	return r->plain;
+}
+
 bool reader_verified(const struct reader *r)
 {
 	return r->verified;
@@ -170,8 +175,9 @@ static int add_section(struct reader *r, const struct reader_section *s, struct 
 	if (r->num_sections == READER_SECTIONS_MAX)
 		return reader_broken(r, 0, err, "more than %u sections", READER_SECTIONS_MAX);
 	if (r->num_sections == 0) {
-		r->marked = s->section_id == WIRE_VFMIG_SECTION_ID;
-		if (!r->marked) {
+		r->plain = s->section_id == WIRE_VFMIG_PLAIN_ID;
+		r->marked = r->plain || s->section_id == WIRE_VFMIG_SECTION_ID;
+		if (r->plain || !r->marked) {
 			XXH3_freeState(r->digest);
 			r->digest = NULL;
 		}

@@ -78,6 +78,8 @@ bool reader_has_section(const struct reader *r, const char *id, uint32_t instanc
 uint64_t reader_offset(const struct reader *r);
 /* The stream says that vfmig wrote it: known after its first section record. */
 bool reader_marked(const struct reader *r);
+/* ... but without digests: nothing will be verified. */
+bool reader_plain(const struct reader *r);
 /* A capability that changes the format of the section "ram"; "": none is named. Owned by the reader. */
 const char *reader_ram_capability(const struct reader *r);
 /* What vfmig knows of the stream: before the end only on a seekable link, and

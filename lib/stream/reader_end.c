@@ -119,13 +119,18 @@ static int check_seal(struct reader *r, size_t length, struct vfmig_error *err)
 	if (length < SEAL_BYTES)
 		return reader_broken(r, 0, err, "the description is too short for a seal");
 	reader_take(r, HEAD + length - SEAL_BYTES);
-	XXH128_hash_t h = XXH3_128bits_digest(r->digest);
-	description_hex(h.high64, h.low64, expected);
+	strcpy(r->seal, DESCRIPTION_NO_DIGEST);
+	if (r->digest) {
+		XXH128_hash_t h = XXH3_128bits_digest(r->digest);
+		description_hex(h.high64, h.low64, r->seal);
+	}
+	strcpy(expected, r->seal);
 	strcpy(expected + DIGEST_HEX - 1, DESCRIPTION_TAIL);
-	if (memcmp(reader_bytes(r), expected, SEAL_BYTES) != 0)
+	if (memcmp(reader_bytes(r), expected, SEAL_BYTES) != 0) {
+		r->seal[0] = '\0';
 		return reader_broken(
 		    r, 0, err, "the seal is wrong, expected %.32s: something in the stream was changed", expected);
-	description_hex(h.high64, h.low64, r->seal);
+	}
 	reader_take(r, SEAL_BYTES);
 	return 0;
 }
@@ -170,7 +175,7 @@ static int description(struct reader *r, struct reader_record *ret, struct vfmig
 		reader_take(r, HEAD + length);
 	if (rc < 0)
 		return rc;
-	r->verified = r->marked;
+	r->verified = r->marked && !r->plain;
 	r->state = AT_END;
 	*ret = record;
 	return 0;

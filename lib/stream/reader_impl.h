@@ -44,6 +44,7 @@ struct reader {
 
 	XXH3_state_t *digest; /* of all that was taken; NULL for a stream without a seal */
 	bool marked, verified;
+	bool plain; /* marked, and without digests */
 	char seal[DIGEST_HEX]; /* once it is verified */
 
 	struct reader_section *sections;

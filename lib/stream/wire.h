@@ -94,6 +94,7 @@
  * number. QEMU takes any id; the first section's marks the stream as one that
  * must end in a sealed description. */
 #define WIRE_VFMIG_SECTION_ID 0x76666d00u
+#define WIRE_VFMIG_PLAIN_ID 0x76666e00u /* likewise, "vfn", in a stream whose digests are all DESCRIPTION_NO_DIGEST */
 #define WIRE_VFMIG_SECTIONS_MAX 256u
 #define WIRE_VFMIG_DESCRIPTION_VERSION 1u
 

@@ -13,7 +13,7 @@
 
 struct vfmig_writer {
 	struct vfmig_link *link;
-	XXH3_state_t *digest;
+	XXH3_state_t *digest; /* NULL: the stream has none */
 	uint64_t offset;
 	uint8_t *queue; /* [sent, used) waits to be sent */
 	size_t sent, used;
@@ -38,6 +38,12 @@ int writer_new(struct vfmig_link *link, struct vfmig_writer **ret, struct vfmig_
 	XXH3_128bits_reset(w->digest);
 	*ret = w;
 	return 0;
+}
+
+void writer_without_digest(struct vfmig_writer *w)
+{
+	XXH3_freeState(w->digest);
+	w->digest = NULL;
 }
 
 void writer_free(struct vfmig_writer *w)
@@ -67,7 +73,8 @@ bool writer_holds_ref(const struct vfmig_writer *w)
 
 static void count(struct vfmig_writer *w, const void *data, size_t length)
 {
-	XXH3_128bits_update(w->digest, data, length);
+	if (w->digest)
+		XXH3_128bits_update(w->digest, data, length);
 	w->offset += length;
 }
 
@@ -210,8 +217,11 @@ static int seal(struct vfmig_writer *w, size_t text_length)
 		return -ENOMEM;
 	w->description = whole;
 	count(w, whole, text_length);
-	XXH128_hash_t h = XXH3_128bits_digest(w->digest);
-	description_hex(h.high64, h.low64, whole + text_length);
+	strcpy(whole + text_length, DESCRIPTION_NO_DIGEST);
+	if (w->digest) {
+		XXH128_hash_t h = XXH3_128bits_digest(w->digest);
+		description_hex(h.high64, h.low64, whole + text_length);
+	}
 	strcpy(whole + text_length + DIGEST_HEX - 1, DESCRIPTION_TAIL);
 	size_t length = text_length + strlen(whole + text_length);
 	count(w, whole + text_length, length - text_length);

@@ -16,6 +16,8 @@
 struct vfmig_writer;
 
 int writer_new(struct vfmig_link *link, struct vfmig_writer **ret, struct vfmig_error *err);
+/* Before anything is put: no digest, and a seal of zeros. The first section is then WIRE_VFMIG_PLAIN_ID. */
+void writer_without_digest(struct vfmig_writer *w);
 void writer_free(struct vfmig_writer *w);
 
 /* 0: nothing is left in the queue. -EAGAIN: poll the link. Also reports an

@@ -254,6 +254,10 @@ def require_digest(scratch):
     path = scratch + "/state"
     run_ok("save", "sim:size=64K", "-q", "-o", "file:" + path)
     run_ok("load", "sim:size=64K", "-q", "--require-digest", "-i", "file:" + path)
+    run_ok("save", "sim:size=64K", "-q", "--no-digest", "-o", "file:" + path)
+    contains(run_fails("load", "sim:size=64K", "--require-digest", "-i", "file:" + path).err, "no digest")
+    contains(run_ok("load", "sim:size=64K", "-i", "file:" + path).out, "none in the stream")
+    contains(run_ok("inspect", path).out, "written without digests")
 
 
 @test

@@ -302,6 +302,38 @@ static void test_digest_can_be_required(void **state)
 	vfmig_device_close(d);
 }
 
+/* A byte that is another one arrives so; what is missing is found all the same. */
+static void test_without_digests(void **state)
+{
+	struct buffer stream = { 0 };
+	struct vfmig_error err;
+	struct vfmig_status status;
+	const struct vfmig_save_options opts = { .size = sizeof(opts), .no_digest = true, .no_precopy = true };
+	const struct vfmig_load_options strict = { .size = sizeof(strict), .require_digest = true };
+	(void)state;
+	struct vfmig_device *d = open_sim("size=16K,section=64K,rate=1,start");
+	work(d, 20);
+	if (save_to(d, buffer_writer(&stream, 0), &opts, NULL, &err) < 0)
+		fail_msg("%s", err.message);
+	vfmig_device_close(d);
+
+	d = open_sim("size=16K,section=64K,rate=1");
+	assert_int_equal(load_from(d, buffer_file(stream.data, stream.length), &strict, NULL, &err), -EBADMSG);
+	assert_non_null(strstr(err.message, "was written with no digest"));
+	if (load_from(d, buffer_file(stream.data, stream.length), NULL, &status, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_false(status.digest_verified);
+	assert_chain_intact(d, "without digests");
+	/* The end, and a seal that is not the one of such a stream. */
+	for (size_t cut = 1; cut < 40; cut++)
+		assert_true(load_from(d, buffer_reader(stream.data, stream.length - cut, 0), NULL, NULL, &err) < 0);
+	stream.data[stream.length - 10] = '1';
+	assert_int_equal(load_from(d, buffer_file(stream.data, stream.length), NULL, NULL, &err), -EBADMSG);
+	assert_non_null(strstr(err.message, "the seal is wrong"));
+	vfmig_device_close(d);
+	buffer_free(&stream);
+}
+
 static void test_section_too_small(void **state)
 {
 	struct buffer stream;
@@ -460,6 +492,7 @@ int main(void)
 		cmocka_unit_test(test_precopy_packets),
 		cmocka_unit_test(test_qemu_stream_into_opaque_device),
 		cmocka_unit_test(test_digest_can_be_required),
+		cmocka_unit_test(test_without_digests),
 		cmocka_unit_test(test_section_too_small),
 		cmocka_unit_test(test_another_device_is_refused),
 		cmocka_unit_test(test_cancel_at_every_step),
