@@ -225,7 +225,8 @@ def print_row(name, result):
     ours = result["summary"]["vfmig"]
     print("%s, %d MiB" % (name, result["bytes"] >> 20))
     for who, s in result["summary"].items():
-        print("  %-20s %7.2f GiB/s (%.2f to %.2f)  %7.3f CPU s/GiB (other end %.3f)  vfmig: %7.2fx, CPU %.2fx" % (
+        form = "  %-20s %7.2f GiB/s (%.2f to %.2f)  %7.3f CPU s/GiB (other end %.3f)  vfmig: %7.2fx, CPU %.2fx"
+        print(form % (
             who, s["gib_s"]["median"], s["gib_s"]["least"], s["gib_s"]["most"], s["cpu_s_gib"]["median"],
             s["peer_cpu_s_gib"]["median"], ours["gib_s"]["median"] / s["gib_s"]["median"],
             ours["cpu_s_gib"]["median"] / max(s["cpu_s_gib"]["median"], 1e-9)), end="")

@@ -77,7 +77,8 @@ static void look(struct measured *m)
 
 static void print(const struct measured *m)
 {
-	printf("{\"first_ns\": %llu, \"last_ns\": %llu, \"bytes\": %llu, \"peer_cpu_ns\": %llu, \"own_cpu_ns\": %llu}\n",
+	printf("{\"first_ns\": %llu, \"last_ns\": %llu, \"bytes\": %llu, \"peer_cpu_ns\": %llu, "
+	       "\"own_cpu_ns\": %llu}\n",
 	       (unsigned long long)m->first_ns, (unsigned long long)m->last_ns, (unsigned long long)m->bytes,
 	       (unsigned long long)(m->peer_ns - m->peer_from_ns),
 	       (unsigned long long)now_ns(CLOCK_PROCESS_CPUTIME_ID));

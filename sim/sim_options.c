@@ -49,9 +49,9 @@ const struct sim_option sim_option_table[] = {
 	[OPTION_PRECOPY] = { "precopy", "yes|no", "Give state while running (default yes)" },
 	[OPTION_INITIAL] = { "initial", "BYTES", "v2: how many bytes of pre-copy are the initial ones (default 24)" },
 	[OPTION_OPAQUE] = { "opaque", NULL, "Keep whatever bytes are loaded, and give them back" },
-	[OPTION_STILL] = { "still", "memcpy|syscall", "Do nothing, store nothing: a state that costs one copy, by the device "
-						      "or as the kernel's" },
-	[OPTION_CHECK] = { "check", "all|spot", "still: what is looked at in a load: each byte, or a word of each page" },
+	[OPTION_STILL] = { "still", "memcpy|syscall", "Do nothing, store nothing: a state that costs one copy, by "
+						      "the device or as the kernel's" },
+	[OPTION_CHECK] = { "check", "all|spot", "still: what a load looks at: each byte, or a word of each page" },
 	[OPTION_CONFIG] = { "config", "FILE", "Config space: a file of 256 or 4096 raw bytes" },
 	[OPTION_CONFIG_SIZE] = { "config-size", "256|4096", "Size of the built-in config space (default 4096)" },
 	[OPTION_ACCESS_WIDTH] = { "access-width", "8|4|2|1", "Refuse accesses of the data section that are wider" },

@@ -233,7 +233,8 @@ int still_section_read(const struct still *s, uint64_t offset, void *buffer, siz
 	return 0;
 }
 
-int still_section_write(const struct still *s, uint64_t offset, const void *buffer, size_t length, struct vfmig_error *err)
+int still_section_write(const struct still *s, uint64_t offset, const void *buffer, size_t length,
+			struct vfmig_error *err)
 {
 	if (s->copies == STILL_SYSCALL)
 		return copy_in(s->section_fd, s->section_offset + offset, buffer, length, err);

@@ -60,6 +60,7 @@ int still_finish(const struct still *s, struct vfmig_error *err);
 
 /* Part of the section out and in, for a client that has not mapped it. */
 int still_section_read(const struct still *s, uint64_t offset, void *buffer, size_t length, struct vfmig_error *err);
-int still_section_write(const struct still *s, uint64_t offset, const void *buffer, size_t length, struct vfmig_error *err);
+int still_section_write(const struct still *s, uint64_t offset, const void *buffer, size_t length,
+			struct vfmig_error *err);
 
 #endif
