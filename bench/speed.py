@@ -225,12 +225,14 @@ def print_row(name, result):
     ours = result["summary"]["vfmig"]
     print("%s, %d MiB" % (name, result["bytes"] >> 20))
     for who, s in result["summary"].items():
-        form = "  %-20s %7.2f GiB/s (%.2f to %.2f)  %7.3f CPU s/GiB (other end %.3f)  vfmig: %7.2fx, CPU %.2fx"
-        print(form % (
-            who, s["gib_s"]["median"], s["gib_s"]["least"], s["gib_s"]["most"], s["cpu_s_gib"]["median"],
-            s["peer_cpu_s_gib"]["median"], ours["gib_s"]["median"] / s["gib_s"]["median"],
-            ours["cpu_s_gib"]["median"] / max(s["cpu_s_gib"]["median"], 1e-9)), end="")
-        print("  downtime said %.1f ms" % s["said_downtime_ms"]["median"] if "said_downtime_ms" in s else "")
+        speed, cpu = s["gib_s"], s["cpu_s_gib"]["median"]
+        line = "  %-20s %7.2f GiB/s (%.2f to %.2f)" % (who, speed["median"], speed["least"], speed["most"])
+        line += "  %7.3f CPU s/GiB (other end %.3f)" % (cpu, s["peer_cpu_s_gib"]["median"])
+        line += "  vfmig: %7.2fx, CPU %.2fx" % (ours["gib_s"]["median"] / speed["median"],
+                                                ours["cpu_s_gib"]["median"] / max(cpu, 1e-9))
+        if "said_downtime_ms" in s:
+            line += "  downtime said %.1f ms" % s["said_downtime_ms"]["median"]
+        print(line)
     sys.stdout.flush()
 
 
