@@ -178,8 +178,9 @@ def measure(row, who, size, stream):
             out, said = who.save(row, size, path, peer)
     got = json.loads(out)
     ns = got["last_ns"] - got["first_ns"]
-    return {"arrived": got["bytes"], "ms": ns / 1e6, "gib_s": size / GIB / (ns / 1e9), "cpu_s_gib": got["peer_cpu_ns"] / 1e9 / (size / GIB),
-            "peer_cpu_s_gib": got["own_cpu_ns"] / 1e9 / (size / GIB), "said_downtime_ms": said}
+    seconds, gib = ns / 1e9, size / GIB
+    return {"arrived": got["bytes"], "ms": ns / 1e6, "gib_s": gib / seconds, "said_downtime_ms": said,
+            "cpu_s_gib": got["peer_cpu_ns"] / 1e9 / gib, "peer_cpu_s_gib": got["own_cpu_ns"] / 1e9 / gib}
 
 
 def measured(row, who, size, stream, lost):
