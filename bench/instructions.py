@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """instructions.py: instructions of small fixed jobs, counted by callgrind, beside those in instructions.json.
 
-Fails when one needs more than 3 % more than is stored. --store writes what was counted: it is of this compiler, C library
-and CPU.
+Fails when one needs over 3 % more than is stored. --store writes what was counted, of this compiler, C library, CPU.
 """
 import argparse
 import json
