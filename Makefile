@@ -29,6 +29,7 @@ check:
 bench: all
 	@bench/devices.py $(BUILD)/vfmig
 	@$(BUILD)/bench/dirty_cost
+	@VFMIG=$(abspath $(BUILD))/vfmig bench/speed.py
 
 install: all
 	@meson install -C $(BUILD) --no-rebuild

@@ -14,7 +14,7 @@
 static bool may_step(const struct sim_device *d)
 {
 	return (d->registers.control & SIM_CONTROL_ON) && (d->region.state & SIM_V1_RUNNING) && !d->region.p2p &&
-	       !d->options.opaque && !d->in_flight && !d->quiescing;
+	       !d->options.opaque && d->options.still == STILL_NONE && !d->in_flight && !d->quiescing;
 }
 
 static void one_step(struct sim_device *d)

@@ -72,6 +72,12 @@ static void registers_reset(struct sim_device *d)
 	memset(d->msix, 0, sizeof(d->msix));
 }
 
+/* A still device has no pages to speak of. */
+static uint64_t work_size(const struct sim_options *options)
+{
+	return options->still == STILL_NONE ? options->size : SIM_STATE_MIN;
+}
+
 int sim_device_new(const struct sim_options *options, struct sim_device **ret, struct vfmig_error *err)
 {
 	struct sim_device *d = calloc(1, sizeof(*d));
@@ -84,7 +90,7 @@ int sim_device_new(const struct sim_options *options, struct sim_device **ret, s
 	registers_reset(d);
 	d->registers.control |= options->start ? SIM_CONTROL_ON : 0;
 	int r = config_init(d, err);
-	if (r == 0 && sim_work_init(&d->work, options->size, options->seed) < 0)
+	if (r == 0 && sim_work_init(&d->work, work_size(options), options->seed) < 0)
 		r = error_errno(err, -ENOMEM, "state of %llu bytes", (unsigned long long)options->size);
 	if (r == 0)
 		r = sim_region_init(d, err);
@@ -177,7 +183,7 @@ static uint64_t register_get(const struct sim_device *d, uint64_t offset)
 	case SIM_BAR_SEED:
 		return d->work.pages.seed;
 	case SIM_BAR_STATE_BYTES:
-		return d->work.pages.bytes;
+		return d->options.size;
 	case SIM_BAR_STEP:
 		return d->work.step;
 	case SIM_BAR_CHAIN:

@@ -21,6 +21,8 @@ enum option {
 	OPTION_PRECOPY,
 	OPTION_INITIAL,
 	OPTION_OPAQUE,
+	OPTION_STILL,
+	OPTION_CHECK,
 	OPTION_CONFIG,
 	OPTION_CONFIG_SIZE,
 	OPTION_ACCESS_WIDTH,
@@ -47,6 +49,9 @@ const struct sim_option sim_option_table[] = {
 	[OPTION_PRECOPY] = { "precopy", "yes|no", "Give state while running (default yes)" },
 	[OPTION_INITIAL] = { "initial", "BYTES", "v2: how many bytes of pre-copy are the initial ones (default 24)" },
 	[OPTION_OPAQUE] = { "opaque", NULL, "Keep whatever bytes are loaded, and give them back" },
+	[OPTION_STILL] = { "still", "memcpy|syscall", "Do nothing, store nothing: a state that costs one copy, by "
+						      "the device or as the kernel's" },
+	[OPTION_CHECK] = { "check", "all|spot", "still: what a load looks at: each byte, or a word of each page" },
 	[OPTION_CONFIG] = { "config", "FILE", "Config space: a file of 256 or 4096 raw bytes" },
 	[OPTION_CONFIG_SIZE] = { "config-size", "256|4096", "Size of the built-in config space (default 4096)" },
 	[OPTION_ACCESS_WIDTH] = { "access-width", "8|4|2|1", "Refuse accesses of the data section that are wider" },
@@ -208,6 +213,14 @@ static int parse_one(enum option o, const char *value, struct sim_options *ret, 
 		return parse_number(o, value, '\0', 0, UINT64_MAX, &ret->seed, NULL, err);
 	case OPTION_INITIAL:
 		return parse_number(o, value, '\0', 0, SIM_STATE_MAX, &ret->initial, NULL, err);
+	case OPTION_STILL:
+		r = parse_choice(o, value, &choice, err);
+		ret->still = (enum still_copies)(choice + 1);
+		return r;
+	case OPTION_CHECK:
+		r = parse_choice(o, value, &choice, err);
+		ret->check = (enum still_check)choice;
+		return r;
 	case OPTION_CONFIG:
 		return parse_path(o, value, ret->config, err);
 	case OPTION_CONFIG_SIZE:
@@ -286,6 +299,10 @@ int sim_options_parse(const char *text, struct sim_options *ret, struct vfmig_er
 		return r;
 	if (o.dump[0] && !o.opaque)
 		return error_set(err, -EINVAL, "option dump is for opaque devices only");
+	if (o.still != STILL_NONE && (o.opaque || o.start))
+		return error_set(err, -EINVAL, "a still device does no work and keeps nothing");
+	if (o.still != STILL_NONE)
+		o.precopy = false; /* it has nothing to do meanwhile */
 	if (o.scatter && o.log_iova % SIM_SCATTER_PAGE)
 		return error_set(err, -EINVAL, "option log: a scattered log begins at a multiple of %u",
 				 SIM_SCATTER_PAGE);

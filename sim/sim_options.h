@@ -6,6 +6,7 @@
 #include <limits.h>
 
 #include "sim/faults.h"
+#include "sim/still.h"
 
 enum sim_map { SIM_MAP_MAPPED, SIM_MAP_TRAPPED, SIM_MAP_MIXED };
 
@@ -22,6 +23,8 @@ struct sim_options {
 	bool precopy;
 	uint64_t initial; /* v2: the first bytes of pre-copy that the device says are its initial ones */
 	bool opaque;
+	enum still_copies still; /* STILL_NONE: it is not */
+	enum still_check check;
 	uint32_t access_width; /* of the data section; 0: any */
 	bool dma_message;
 	bool start;

@@ -35,6 +35,11 @@ static bool is_saving(const struct sim_region *g)
 	return g->state & SIM_V1_SAVING && g->state != SIM_V1_ERROR;
 }
 
+static bool is_still(const struct sim_device *d)
+{
+	return d->options.still != STILL_NONE;
+}
+
 static uint64_t section_size(const struct sim_device *d)
 {
 	return d->options.section;
@@ -53,6 +58,8 @@ static void save_start(struct sim_device *d)
 	g->endless = false;
 	if (d->options.opaque)
 		opaque_rewind(&g->opaque);
+	else if (is_still(d))
+		still_start(&g->still);
 	else
 		sim_saver_start(&g->saver, &d->work);
 }
@@ -74,6 +81,8 @@ static uint64_t save_pending(struct sim_device *d)
 	uint64_t laid_out = g->transaction_size;
 	if (d->options.opaque)
 		return laid_out + g->opaque.left;
+	if (is_still(d))
+		return laid_out + still_left(&g->still);
 	return laid_out + sim_saver_pending(&g->saver, &d->work, save_is_last(g));
 }
 
@@ -83,6 +92,9 @@ static void save_refill(struct sim_device *d)
 	if (d->options.opaque) {
 		if (!d->region.opaque.left)
 			opaque_rewind(&d->region.opaque);
+	} else if (is_still(d)) {
+		if (!still_left(&d->region.still))
+			still_start(&d->region.still);
 	} else if (!d->work.pages.dirty_count) {
 		sim_pages_dirty_all(&d->work.pages);
 	}
@@ -109,11 +121,14 @@ static int save_lay_out(struct sim_device *d, struct vfmig_error *err)
 					 (unsigned long long)n, (unsigned long long)size);
 		if (t)
 			memcpy(data, t->data, n);
+	} else if (is_still(d)) {
+		n = still_lay_out(&g->still);
 	} else {
 		n = sim_saver_fill(&g->saver, &d->work, &d->registers, save_is_last(g), data, size);
 	}
-	uint64_t shift = g->transactions++ % 2 ? (size - n) & ~UINT64_C(7) : 0;
-	memmove(data + shift, data, n);
+	uint64_t shift = g->transactions++ % 2 && !is_still(d) ? (size - n) & ~UINT64_C(7) : 0;
+	if (shift)
+		memmove(data + shift, data, n);
 	g->transaction_offset = SIM_REGION_DATA + shift;
 	g->transaction_size = n;
 	if (d->options.map == SIM_MAP_MAPPED) {
@@ -130,6 +145,8 @@ static void load_start(struct sim_device *d)
 	d->region.phase = SIM_PHASE_NONE;
 	if (d->options.opaque)
 		opaque_clear(&d->region.opaque);
+	else if (is_still(d))
+		still_load_start(&d->region.still);
 	else
 		sim_loader_start(&d->region.loader, &d->work);
 }
@@ -146,16 +163,21 @@ static int load_consume(struct sim_device *d, uint64_t size, struct vfmig_error 
 	}
 	if (d->options.opaque)
 		return opaque_append(&g->opaque, data, size, err);
+	if (is_still(d))
+		return still_take(&g->still, data, size, err);
 	return sim_loader_take(&g->loader, &d->work, &d->registers, data, size, err);
 }
 
 static int load_finish(struct sim_device *d, struct vfmig_error *err)
 {
-	if (!d->options.opaque) {
-		int r = sim_loader_check(&d->region.loader, &d->work, err);
-		if (r < 0)
-			return r;
-	}
+	int r = 0;
+
+	if (is_still(d))
+		r = still_finish(&d->region.still, err);
+	else if (!d->options.opaque)
+		r = sim_loader_check(&d->region.loader, &d->work, err);
+	if (r < 0)
+		return r;
 	d->resumed_step = d->work.step;
 	d->loads++;
 	return 0;
@@ -384,10 +406,13 @@ int sim_region_read(struct sim_device *d, uint64_t offset, void *buffer, size_t 
 		r = section_check(d, "data section read", is_saving(g) && g->phase >= SIM_PHASE_OPEN, length, err);
 	if (r < 0)
 		return r;
-	memcpy(buffer, g->base + offset, length);
-	if (f)
+	if (is_still(d))
+		r = still_section_read(&g->still, offset - SIM_REGION_DATA, buffer, length, err);
+	else
+		memcpy(buffer, g->base + offset, length);
+	if (f && r == 0)
 		flip(buffer, length);
-	return 0;
+	return r;
 }
 
 int sim_region_write(struct sim_device *d, uint64_t offset, const void *buffer, size_t length,
@@ -404,10 +429,13 @@ int sim_region_write(struct sim_device *d, uint64_t offset, const void *buffer, 
 				  length, err);
 	if (r < 0)
 		return r;
-	memcpy(g->base + offset, buffer, length);
-	if (f)
+	if (is_still(d))
+		r = still_section_write(&g->still, offset - SIM_REGION_DATA, buffer, length, err);
+	else
+		memcpy(g->base + offset, buffer, length);
+	if (f && r == 0)
 		flip(g->base + offset, length);
-	return 0;
+	return r;
 }
 
 /* ---------------------------------------------------------------------- the region */
@@ -456,7 +484,11 @@ int sim_region_init(struct sim_device *d, struct vfmig_error *err)
 	if (base == MAP_FAILED)
 		return error_errno(err, -errno, "migration region of %llu bytes", (unsigned long long)g->size);
 	g->base = base;
-	return 0;
+	if (!is_still(d))
+		return 0;
+	g->still = (struct still){ .copies = d->options.still, .check = d->options.check, .size = d->options.size,
+				   .unit = section_size(d), .seed = d->options.seed };
+	return still_init(&g->still, g->fd, SIM_REGION_DATA, g->base + SIM_REGION_DATA, err);
 }
 
 void sim_region_destroy(struct sim_device *d)
@@ -464,6 +496,7 @@ void sim_region_destroy(struct sim_device *d)
 	struct sim_region *g = &d->region;
 
 	opaque_clear(&g->opaque);
+	still_destroy(&g->still);
 	if (g->base)
 		munmap(g->base, g->size);
 	if (g->fd >= 0)

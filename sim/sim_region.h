@@ -6,6 +6,7 @@
 #include "device/access.h"
 #include "sim/opaque.h"
 #include "sim/sim_state.h"
+#include "sim/still.h"
 
 #define SIM_REGION_INDEX ACCESS_PCI_NUM_REGIONS /* the first after PCI's own */
 #define SIM_REGION_DATA 0x1000u			/* where the data section begins */
@@ -41,6 +42,7 @@ struct sim_region {
 	struct sim_saver saver;
 	struct sim_loader loader;
 	struct opaque opaque;
+	struct still still;
 	/* v2: in RUNNING_P2P or PRE_COPY_P2P, where no step is done, and how far the data channel is. */
 	bool p2p;
 	const struct opaque_transaction *taken;

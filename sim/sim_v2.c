@@ -169,6 +169,8 @@ static uint64_t pending(const struct sim_device *d, bool last)
 
 	if (d->options.opaque)
 		return g->opaque.left + (g->taken ? g->taken->size - g->taken_at : 0);
+	if (d->options.still != STILL_NONE)
+		return still_left(&g->still);
 	return sim_saver_pending(&g->saver, &d->work, last);
 }
 
@@ -193,6 +195,18 @@ static size_t opaque_fill(struct sim_region *g, uint8_t *buffer, size_t length)
 	return done;
 }
 
+/* The next bytes into the buffer, as many as there are. */
+static ssize_t fill(struct sim_device *d, void *buffer, size_t length, bool last, struct vfmig_error *err)
+{
+	struct sim_region *g = &d->region;
+
+	if (d->options.opaque)
+		return (ssize_t)opaque_fill(g, buffer, length);
+	if (d->options.still != STILL_NONE)
+		return still_read(&g->still, buffer, length, err);
+	return (ssize_t)sim_saver_fill(&g->saver, &d->work, &d->registers, last, buffer, length);
+}
+
 ssize_t sim_v2_data_read(struct sim_device *d, void *buffer, size_t length, struct vfmig_error *err)
 {
 	struct sim_region *g = &d->region;
@@ -206,13 +220,14 @@ ssize_t sim_v2_data_read(struct sim_device *d, void *buffer, size_t length, stru
 	if (r < 0)
 		return r;
 	bool last = g->state == SIM_V1_SAVING;
-	size_t n = d->options.opaque ? opaque_fill(g, buffer, length)
-				     : sim_saver_fill(&g->saver, &d->work, &d->registers, last, buffer, length);
+	ssize_t n = fill(d, buffer, length, last, err);
+	if (n < 0)
+		return n;
 	if (n && f)
 		((uint8_t *)buffer)[n / 2] ^= 1; /* wrong-bytes */
 	if (n == 0 && !last)
 		return error_set(err, -EAGAIN, "nothing now");
-	return (ssize_t)n;
+	return n;
 }
 
 static int consume(struct sim_device *d, const uint8_t *data, size_t length, struct vfmig_error *err)
@@ -221,6 +236,8 @@ static int consume(struct sim_device *d, const uint8_t *data, size_t length, str
 		return 0;
 	if (d->options.opaque)
 		return opaque_append(&d->region.opaque, data, length, err);
+	if (d->options.still != STILL_NONE)
+		return still_write(&d->region.still, data, length, err);
 	return sim_loader_take(&d->region.loader, &d->work, &d->registers, data, length, err);
 }
 
@@ -282,6 +299,8 @@ static uint64_t stop_copy_bytes(const struct sim_device *d)
 
 	if (d->region.state & SIM_V1_SAVING)
 		return pending(d, true);
+	if (d->options.still != STILL_NONE)
+		return d->options.size;
 	return d->options.opaque ? d->region.opaque.bytes : p->bytes + (p->count + SPARE_HEADERS) * SIM_RECORD_HEADER;
 }
 

@@ -66,7 +66,7 @@ static int check_marked(struct vfmig_load *l, const struct reader_record *record
 	if (l->stage == READ)
 		log_line(&l->log, plain ? VFMIG_LOG_INFO : VFMIG_LOG_WARNING,
 			 "%s: written %s: no digest, so a changed byte cannot be noticed", l->link->name,
-			 plain ? "without one" : "by QEMU, not vfmig");
+			 plain ? "with --no-digest" : "by QEMU, not vfmig");
 	return 0;
 }
 
