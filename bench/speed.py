@@ -21,7 +21,7 @@ ID = "0000:00:01.0/vfio"
 GIB = 1 << 30
 UNMAPPED_SHARE = 32  # a QEMU takes minutes for a GiB that is not mapped
 SAVER_CPU, PEER_CPU = 0, 1
-OFF = ["--no-digest"] if "--no-digest" in tap.run("save", "--help").out else []
+OFF = ["--no-digest"]
 
 
 @contextlib.contextmanager
@@ -160,7 +160,8 @@ ROWS["save-v1-mapped-digest"]["who"][2].name = "vfmig, no digest"
 def record(row, size, scratch):
     """The stream that all loads of a row read: vfmig's, in the machine's memory."""
     path = scratch + "/stream"
-    tap.run_ok("save", "sim:" + device(row, size), "-o", "file:" + path, "--machine", row["machine"], "--id", ID)
+    tap.run_ok("save", "sim:" + device(row, size), "-o", "file:" + path, "--machine", row["machine"], "--id", ID,
+               *OFF)
     return path
 
 
