@@ -273,7 +273,7 @@ static void test_no_features(void **state)
 	struct vfmig_error err;
 	uint64_t page_size = 4096;
 	uint32_t now;
-	uint64_t flags;
+	uint64_t flags = 0;
 
 	(void)state;
 	assert_int_equal(device_new(hostile_start(script_no_features, PATIENT), NULL, &d, &err), -EOPNOTSUPP);
