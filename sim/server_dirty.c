@@ -146,30 +146,43 @@ int server_handle_logging(struct server *s, const struct vfio_user_feature *feat
 
 /* ------------------------------------------------------------ DIRTY_PAGES and DMA_UNMAP */
 
+/* May this range be asked for, into a bitmap of that size, in a reply that argsz has room for? */
+static int check_bitmap(const struct server *s, const struct message *m, uint32_t argsz, uint64_t iova, uint64_t length,
+			const struct vfio_user_bitmap *bitmap, struct vfmig_error *err)
+{
+	uint64_t bytes = 0;
+	int e = check_range(s, ACCESS_LOG_MAPPINGS, iova, length, bitmap->page_size, &bytes, err);
+
+	if (e == 0 && (bitmap->bytes != bytes || argsz < m->length + bytes))
+		e = error_set(err, -EINVAL, "room for a bitmap of %llu bytes, expected were %llu",
+			      (unsigned long long)bitmap->bytes, (unsigned long long)bytes);
+	return e;
+}
+
+/* The request again, and the bitmap behind it. */
+static int reply_bitmap(const struct server *s, const struct message *m, uint64_t bytes, struct reply *r)
+{
+	memcpy(r->body, m->body, m->length);
+	r->body_length = m->length;
+	r->data = s->buffer;
+	r->data_length = bytes;
+	return 0;
+}
+
 static int dirty_get(struct server *s, struct message *m, struct reply *r, struct vfmig_error *err)
 {
 	struct vfio_user_dirty_pages dirty;
 	struct vfio_user_dirty_range range;
-	uint64_t bytes = 0;
 
 	if (m->length != sizeof(dirty) + sizeof(range))
 		return error_set(err, -EINVAL, "%zu bytes, expected were %zu", m->length,
 				 sizeof(dirty) + sizeof(range));
 	memcpy(&dirty, m->body, sizeof(dirty));
 	memcpy(&range, m->body + sizeof(dirty), sizeof(range));
-	int e = check_range(s, ACCESS_LOG_MAPPINGS, range.iova, range.size, range.bitmap.page_size, &bytes, err);
-	if (e == 0 && (range.bitmap.bytes != bytes || dirty.argsz < m->length + bytes))
-		e = error_set(err, -EINVAL, "room for a bitmap of %llu bytes, expected were %llu",
-			      (unsigned long long)range.bitmap.bytes, (unsigned long long)bytes);
+	int e = check_bitmap(s, m, dirty.argsz, range.iova, range.size, &range.bitmap, err);
 	if (e == 0)
-		e = report(s, ACCESS_LOG_MAPPINGS, range.iova, range.size, bytes, err);
-	if (e < 0)
-		return e;
-	memcpy(r->body, m->body, m->length);
-	r->body_length = m->length;
-	r->data = s->buffer;
-	r->data_length = bytes;
-	return 0;
+		e = report(s, ACCESS_LOG_MAPPINGS, range.iova, range.size, range.bitmap.bytes, err);
+	return e < 0 ? e : reply_bitmap(s, m, range.bitmap.bytes, r);
 }
 
 static int compare_ranges(const void *a, const void *b)
@@ -243,25 +256,15 @@ int server_unmap_with_bitmap(struct server *s, const struct message *m, struct r
 {
 	struct vfio_user_dma_unmap unmap;
 	struct vfio_user_bitmap bitmap;
-	uint64_t bytes = 0;
 
 	memcpy(&unmap, m->body, sizeof(unmap));
 	if (m->length != sizeof(unmap) + sizeof(bitmap))
 		return bad(err, "no bitmap's size");
 	memcpy(&bitmap, m->body + sizeof(unmap), sizeof(bitmap));
-	int e = check_range(s, ACCESS_LOG_MAPPINGS, unmap.iova, unmap.size, bitmap.page_size, &bytes, err);
-	if (e == 0 && (bitmap.bytes != bytes || unmap.argsz < m->length + bytes))
-		e = error_set(err, -EINVAL, "room for a bitmap of %llu bytes, expected were %llu",
-			      (unsigned long long)bitmap.bytes, (unsigned long long)bytes);
+	int e = check_bitmap(s, m, unmap.argsz, unmap.iova, unmap.size, &bitmap, err);
 	if (e < 0)
 		return e;
-	memset(s->buffer, 0, bytes);
+	memset(s->buffer, 0, bitmap.bytes);
 	e = server_unmap_range(s, unmap.iova, unmap.size, (uint64_t *)(void *)s->buffer, err);
-	if (e < 0)
-		return e;
-	memcpy(r->body, m->body, m->length);
-	r->body_length = m->length;
-	r->data = s->buffer;
-	r->data_length = bytes;
-	return 0;
+	return e < 0 ? e : reply_bitmap(s, m, bitmap.bytes, r);
 }

@@ -54,6 +54,8 @@ static inline bool user_conn_lost(int r)
 
 /* The bare requests, errnos as the server gave them. */
 int user_ask_feature(struct user_access *u, uint32_t flags, void *data, size_t length, struct vfmig_error *err);
+/* Is a reply's feature the one that was asked for? -EPROTO. */
+int user_check_feature(uint32_t answered, uint32_t asked, struct vfmig_error *err);
 int user_unmap_request(struct user_access *u, uint64_t iova, uint64_t length, struct vfmig_error *err);
 /* -ENOENT: there is no such DMA mapping. */
 int user_check_mapping(struct user_access *u, uint64_t iova, uint64_t length, struct vfmig_error *err);

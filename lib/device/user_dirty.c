@@ -48,6 +48,12 @@ static int reserve_bitmap(struct user_access *u, uint64_t bytes, struct vfmig_er
 	return 0;
 }
 
+static int another_range(uint64_t iova, uint64_t length, uint64_t page_size, struct vfmig_error *err)
+{
+	return error_set(err, -EPROTO, "the server answered for 0x%llx bytes at 0x%llx in pages of 0x%llx",
+			 (unsigned long long)length, (unsigned long long)iova, (unsigned long long)page_size);
+}
+
 /* ------------------------------------------------------------ the device's own log */
 
 /* START or STOP. Servers answer with all of the request again, or with its head alone: then the page size is the one
@@ -75,9 +81,8 @@ static int control_request(struct user_access *u, uint32_t index, const void *da
 		.reply_data_length = length - min_u64(length, sizeof(reply.page_size)),
 	};
 	int r = user_conn_request(u->conn, &q, err);
-	if (r == 0 && (reply.feature.flags ^ feature.flags) & VFIO_USER_FEATURE_MASK)
-		r = error_set(err, -EPROTO, "the server answered for feature %u",
-			      reply.feature.flags & VFIO_USER_FEATURE_MASK);
+	if (r == 0)
+		r = user_check_feature(reply.feature.flags, feature.flags, err);
 	if (r == 0 && q.replied > sizeof(reply.feature) && q.replied < sizeof(reply))
 		r = error_set(err, -EPROTO, "the server answered with %zu bytes, half a page size", q.replied);
 	if (r == 0 && q.replied >= sizeof(reply) && page_size)
@@ -180,19 +185,33 @@ static int report_device(struct user_access *u, uint64_t iova, uint64_t length, 
 	};
 	memset(u->bitmap, 0, bytes);
 	int r = user_conn_request(u->conn, &q, err);
+	if (r == 0)
+		r = user_check_feature(reply.feature.flags, feature.flags, err);
 	if (r < 0)
 		return r;
-	if ((reply.feature.flags ^ feature.flags) & VFIO_USER_FEATURE_MASK)
-		return error_set(err, -EPROTO, "the server answered for feature %u",
-				 reply.feature.flags & VFIO_USER_FEATURE_MASK);
 	if (memcmp(&reply.report, &ask, sizeof(ask)))
-		return error_set(err, -EPROTO, "the server answered for 0x%llx bytes at 0x%llx in pages of 0x%llx",
-				 (unsigned long long)reply.report.length, (unsigned long long)reply.report.iova,
-				 (unsigned long long)reply.report.page_size);
+		return another_range(reply.report.iova, reply.report.length, reply.report.page_size, err);
 	return 0;
 }
 
 /* ------------------------------------------------------------ a v1-time server's log of its mappings */
+
+/* The reply repeats the request, with the bitmap behind it. */
+static int ask_bitmap(struct user_access *u, uint16_t command, const void *ask, void *reply, size_t length,
+		      uint64_t bytes, struct vfmig_error *err)
+{
+	struct user_request q = {
+		.command = command,
+		.body = ask,
+		.body_length = length,
+		.reply = reply,
+		.reply_min = length + bytes,
+		.reply_max = length,
+		.reply_data = u->bitmap,
+		.reply_data_length = bytes,
+	};
+	return user_conn_request(u->conn, &q, err);
+}
 
 static int dirty_pages_switch(struct user_access *u, uint32_t flags, struct vfmig_error *err)
 {
@@ -227,21 +246,9 @@ static int report_mappings(struct user_access *u, uint64_t iova, uint64_t length
 		{ (uint32_t)(sizeof(ask) + bytes), VFIO_USER_DIRTY_GET },
 		{ iova, length, { page_size, bytes } },
 	}, reply;
-	struct user_request q = {
-		.command = VFIO_USER_DIRTY_PAGES,
-		.body = &ask,
-		.body_length = sizeof(ask),
-		.reply = &reply,
-		.reply_min = sizeof(reply) + bytes,
-		.reply_max = sizeof(reply),
-		.reply_data = u->bitmap,
-		.reply_data_length = bytes,
-	};
-	int r = user_conn_request(u->conn, &q, err);
+	int r = ask_bitmap(u, VFIO_USER_DIRTY_PAGES, &ask, &reply, sizeof(ask), bytes, err);
 	if (r == 0 && memcmp(&reply.range, &ask.range, sizeof(ask.range)))
-		r = error_set(err, -EPROTO, "the server answered for 0x%llx bytes at 0x%llx in pages of 0x%llx",
-			      (unsigned long long)reply.range.size, (unsigned long long)reply.range.iova,
-			      (unsigned long long)reply.range.bitmap.page_size);
+		r = another_range(reply.range.iova, reply.range.size, reply.range.bitmap.page_size, err);
 	return r;
 }
 
@@ -255,22 +262,10 @@ static int unmap_with_bitmap(struct user_access *u, uint64_t iova, uint64_t leng
 		{ (uint32_t)(sizeof(ask) + bytes), VFIO_USER_UNMAP_BITMAP, iova, length },
 		{ page_size, bytes },
 	}, reply;
-	struct user_request q = {
-		.command = VFIO_USER_DMA_UNMAP,
-		.body = &ask,
-		.body_length = sizeof(ask),
-		.reply = &reply,
-		.reply_min = sizeof(reply) + bytes,
-		.reply_max = sizeof(reply),
-		.reply_data = u->bitmap,
-		.reply_data_length = bytes,
-	};
-	int r = user_conn_request(u->conn, &q, err);
+	int r = ask_bitmap(u, VFIO_USER_DMA_UNMAP, &ask, &reply, sizeof(ask), bytes, err);
 	if (r == 0 && (reply.unmap.iova != iova || reply.unmap.size != length ||
 		       memcmp(&reply.bitmap, &ask.bitmap, sizeof(ask.bitmap))))
-		r = error_set(err, -EPROTO, "the server answered for 0x%llx bytes at 0x%llx in pages of 0x%llx",
-			      (unsigned long long)reply.unmap.size, (unsigned long long)reply.unmap.iova,
-			      (unsigned long long)reply.bitmap.page_size);
+		r = another_range(reply.unmap.iova, reply.unmap.size, reply.bitmap.page_size, err);
 	return r;
 }
 

@@ -12,6 +12,13 @@
 #include "base/bytes.h"
 #include "device/user_access.h"
 
+int user_check_feature(uint32_t answered, uint32_t asked, struct vfmig_error *err)
+{
+	if ((answered ^ asked) & VFIO_USER_FEATURE_MASK)
+		return error_set(err, -EPROTO, "the server answered for feature %u", answered & VFIO_USER_FEATURE_MASK);
+	return 0;
+}
+
 /* GET gives data back in the same place; SET's answer may repeat it. */
 int user_ask_feature(struct user_access *u, uint32_t flags, void *data, size_t length, struct vfmig_error *err)
 {
@@ -34,8 +41,8 @@ int user_ask_feature(struct user_access *u, uint32_t flags, void *data, size_t l
 		.reply_data_length = length,
 	};
 	int r = user_conn_request(u->conn, &q, err);
-	if (r == 0 && (reply.flags ^ flags) & VFIO_USER_FEATURE_MASK)
-		r = error_set(err, -EPROTO, "the server answered for feature %u", reply.flags & VFIO_USER_FEATURE_MASK);
+	if (r == 0)
+		r = user_check_feature(reply.flags, flags, err);
 	if (r == 0 && get)
 		memcpy(data, answer, length);
 	return r < 0 ? error_prefix(err, r, "feature %u", flags & VFIO_USER_FEATURE_MASK) : 0;

@@ -123,16 +123,7 @@ static void set_pages(struct dirty *d, struct dirty_block *b, uint64_t first, ui
 	d->found += n;
 }
 
-/* Pages [first, first + count) of the block; bit `bit` of the bitmap is the first of them. */
-static void merge_pages(struct dirty *d, struct dirty_block *b, uint64_t first, uint64_t count, const uint64_t *bitmap,
-			uint64_t bit)
-{
-	uint64_t n = bitmap_merge(b->bits, first, bitmap, bit, count);
-	b->dirty += n;
-	d->found += n;
-}
-
-/* The same for pages that are 1 << shift of ours: runs of their bits, each cut to what is asked for. */
+/* Of pages that are 1 << shift of ours: runs of their bits, each cut to what is asked for. */
 static void merge_large(struct dirty *d, struct dirty_block *b, uint64_t first, uint64_t count, const uint64_t *bitmap,
 			uint64_t from_page, unsigned int shift)
 {
@@ -144,43 +135,54 @@ static void merge_large(struct dirty *d, struct dirty_block *b, uint64_t first, 
 	}
 }
 
-static unsigned int shift_of(uint64_t page_size)
+/* Pages [first, first + count) of the block; the first of them lies `from_page` pages of ours behind bit 0. */
+static void merge(struct dirty *d, struct dirty_block *b, uint64_t first, uint64_t count, uint64_t page_size,
+		  const uint64_t *bitmap, uint64_t from_page)
 {
-	return (unsigned int)__builtin_ctzll(page_size / DIRTY_PAGE);
+	if (page_size != DIRTY_PAGE) {
+		merge_large(d, b, first, count, bitmap, from_page,
+			    (unsigned int)__builtin_ctzll(page_size / DIRTY_PAGE));
+		return;
+	}
+	uint64_t n = bitmap_merge(b->bits, first, bitmap, from_page, count);
+	b->dirty += n;
+	d->found += n;
+}
+
+bool dirty_window_part(const struct dirty_window *w, uint64_t iova, uint64_t length, struct dirty_part *ret)
+{
+	if (!overlap(iova, length, w->iova, w->length))
+		return false;
+	uint64_t from = max_u64(iova, w->iova), end = min_u64(iova + length, w->iova + w->length);
+	ret->iova = from;
+	ret->first = (w->offset + (from - w->iova)) / DIRTY_PAGE;
+	ret->count = (w->offset + (end - w->iova) + DIRTY_PAGE - 1) / DIRTY_PAGE - ret->first;
+	return true;
 }
 
 void dirty_merge_iova(struct dirty *d, uint64_t iova, uint64_t length, uint64_t page_size, const uint64_t *bitmap)
 {
-	for (size_t i = 0; i < d->num_windows; i++) {
-		const struct dirty_window *w = &d->windows[i];
-		if (!overlap(iova, length, w->iova, w->length))
-			continue;
-		uint64_t from = max_u64(iova, w->iova), end = min_u64(iova + length, w->iova + w->length);
-		uint64_t first = (w->offset + (from - w->iova)) / DIRTY_PAGE, count = (end - from) / DIRTY_PAGE;
-		uint64_t from_page = (from - iova) / DIRTY_PAGE;
-		if (page_size == DIRTY_PAGE)
-			merge_pages(d, &d->blocks[w->block], first, count, bitmap, from_page);
-		else
-			merge_large(d, &d->blocks[w->block], first, count, bitmap, from_page, shift_of(page_size));
-	}
+	struct dirty_part part;
+	for (size_t i = 0; i < d->num_windows; i++)
+		if (dirty_window_part(&d->windows[i], iova, length, &part))
+			merge(d, &d->blocks[d->windows[i].block], part.first, part.count, page_size, bitmap,
+			      (part.iova - iova) / DIRTY_PAGE);
 }
 
 void dirty_mark_iova(struct dirty *d, uint64_t iova, uint64_t length)
 {
-	for (size_t i = 0; i < d->num_windows; i++) {
-		const struct dirty_window *w = &d->windows[i];
-		if (!overlap(iova, length, w->iova, w->length))
-			continue;
-		uint64_t from = max_u64(iova, w->iova), end = min_u64(iova + length, w->iova + w->length);
-		(void)dirty_mark(d, w->block, w->offset + (from - w->iova), end - from, NULL);
-	}
+	struct dirty_part part;
+	for (size_t i = 0; i < d->num_windows; i++)
+		if (dirty_window_part(&d->windows[i], iova, length, &part))
+			set_pages(d, &d->blocks[d->windows[i].block], part.first, part.count);
 }
 
 void dirty_set_unlogged(struct dirty *d, uint64_t iova, uint64_t length)
 {
 	for (size_t i = 0; i < d->num_windows; i++) {
 		struct dirty_block *b = &d->blocks[d->windows[i].block];
-		if (!overlap(iova, length, d->windows[i].iova, d->windows[i].length) || b->unlogged)
+		struct dirty_part part;
+		if (b->unlogged || !dirty_window_part(&d->windows[i], iova, length, &part))
 			continue;
 		b->unlogged = true;
 		set_pages(d, b, 0, b->pages);
@@ -214,11 +216,7 @@ int dirty_merge(struct dirty *d, size_t block, uint64_t offset, uint64_t length,
 		return error_set(err, -EINVAL,
 				 "0x%llx bytes at 0x%llx in pages of 0x%llx: expected whole pages of a power of two "
 				 "from %u", (ull)length, (ull)offset, (ull)page_size, DIRTY_PAGE);
-	uint64_t first = offset / DIRTY_PAGE, count = length / DIRTY_PAGE;
-	if (page_size == DIRTY_PAGE)
-		merge_pages(d, &d->blocks[block], first, count, bitmap, 0);
-	else
-		merge_large(d, &d->blocks[block], first, count, bitmap, 0, shift_of(page_size));
+	merge(d, &d->blocks[block], offset / DIRTY_PAGE, length / DIRTY_PAGE, page_size, bitmap, 0);
 	return 0;
 }
 

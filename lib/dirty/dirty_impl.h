@@ -17,6 +17,12 @@ struct dirty_window {
 	uint64_t offset, length, iova;
 };
 
+/* Of a range of IOVAs, what lies in a window: pages of the window's block. */
+struct dirty_part {
+	uint64_t iova; /* where it begins */
+	uint64_t first, count;
+};
+
 enum source_kind { SOURCE_OPS, SOURCE_LOG, SOURCE_NO_LOG };
 
 struct dirty_source {
@@ -56,6 +62,8 @@ struct dirty {
 	struct dirty_stats stats;
 };
 
+/* False: nothing of [iova, iova + length) lies in it. */
+bool dirty_window_part(const struct dirty_window *w, uint64_t iova, uint64_t length, struct dirty_part *ret);
 /* A report's bits go to the blocks behind the windows that it covers. */
 void dirty_merge_iova(struct dirty *d, uint64_t iova, uint64_t length, uint64_t page_size, const uint64_t *bitmap);
 /* All that lies behind that IOVA was written. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "device/ranges.h"
 #include "dirty/dirty_impl.h"
 
 typedef unsigned long long ull;
@@ -30,8 +31,9 @@ static void tell(const struct dirty_source *s, enum vfmig_log_level level, const
 
 static bool in_a_window(const struct dirty *d, uint64_t iova, uint64_t length)
 {
+	struct dirty_part part;
 	for (size_t i = 0; i < d->num_windows; i++)
-		if (iova < d->windows[i].iova + d->windows[i].length && d->windows[i].iova < iova + length)
+		if (dirty_window_part(&d->windows[i], iova, length, &part))
 			return true;
 	return false;
 }
@@ -68,20 +70,15 @@ static int find_ranges(struct dirty_source *s, struct vfmig_error *err)
 static int join_ranges(struct dirty_source *s, struct vfmig_error *err)
 {
 	struct access_range *asked = calloc(s->num_ranges + 1, sizeof(*asked));
-	size_t n = 0;
+	size_t n = s->num_ranges;
 	if (!asked)
 		return error_errno(err, -ENOMEM, "dirty pages");
-	for (size_t i = 0; i < s->num_ranges; i++) {
-		const struct access_range *r = &s->ranges[i];
-		if (n > 0 && asked[n - 1].iova + asked[n - 1].length == r->iova)
-			asked[n - 1].length += r->length;
-		else
-			asked[n++] = *r;
-	}
+	memcpy(asked, s->ranges, n * sizeof(*asked));
 	free(s->asked);
 	s->asked = asked;
+	int r = ranges_merge(asked, &n, DIRTY_PAGE, SIZE_MAX);
 	s->num_asked = n;
-	return 0;
+	return r < 0 ? error_errno(err, r, "%s: the ranges that it has mapped", vfmig_device_name(s->device)) : 0;
 }
 
 static bool all_of_pages(const struct dirty_source *s, uint64_t page_size)

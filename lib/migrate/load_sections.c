@@ -8,12 +8,6 @@
 
 /* --------------------------------------------------------------- sections */
 
-static bool is_vfio_id(const char *id)
-{
-	size_t n = strlen(id);
-	return strcmp(id, "vfio") == 0 || (n > 5 && strcmp(id + n - 5, "/vfio") == 0);
-}
-
 /* Whose section is it? A device added without an id takes the stream's only VFIO one. */
 static int find_taker(struct vfmig_load *l, const struct reader_record *record, struct participant **ret,
 		      struct vfmig_error *err)
@@ -27,7 +21,7 @@ static int find_taker(struct vfmig_load *l, const struct reader_record *record, 
 		else if (strcmp(p->id, record->name) == 0 && p->instance_id == record->section.instance_id)
 			*ret = p;
 	}
-	if (*ret || !is_vfio_id(record->name))
+	if (*ret || !reader_is_vfio(record->name))
 		return 0;
 	if (unnamed) {
 		strcpy(unnamed->id, record->name);
@@ -99,13 +93,13 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 		r = find_taker(l, record, &l->taker, err);
 	if (r < 0)
 		return r;
-	if (!l->taker && (kind == 'S' || (kind == 'F' && !is_vfio_id(record->name))))
-		log_line(&l->log, is_vfio_id(record->name) ? VFMIG_LOG_WARNING : VFMIG_LOG_DEBUG,
+	if (!l->taker && (kind == 'S' || (kind == 'F' && !reader_is_vfio(record->name))))
+		log_line(&l->log, reader_is_vfio(record->name) ? VFMIG_LOG_WARNING : VFMIG_LOG_DEBUG,
 			 "section %s is left out", record->name);
 	r = check_memory(l, record, err);
 	if (r < 0)
 		return r;
-	if (!l->taker && is_vfio_id(record->name) && l->return_path_open)
+	if (!l->taker && reader_is_vfio(record->name) && l->return_path_open)
 		return error_set(
 		    err, -ENOENT,
 		    "offset 0x%llx: nobody here takes device %s, and its source would not run again: add it, or "
