@@ -9,7 +9,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "device/protocol.h"
@@ -24,13 +23,9 @@
 #define MIGRATION_P2P 2u
 #define MIGRATION_PRE_COPY 4u
 
-#define CHUNK_BYTES PROTOCOL_PIECE_MAX
-
 struct feature_v2 {
 	struct protocol base;
-	uint8_t *buffer; /* CHUNK_BYTES, page aligned: an unaligned copy to user costs three times as much */
-	size_t have;	 /* bytes of the chunk in it that read_piece has not given */
-	uint64_t left;	 /* load: bytes of the chunk that have not come */
+	uint64_t left; /* load: bytes of the chunk that have not come */
 };
 
 static struct feature_v2 *v2(struct protocol *p)
@@ -85,7 +80,6 @@ static int v2_set_state(struct protocol *p, enum vfmig_state state, struct vfmig
 		return error_set(err, -EINVAL, "a v2 device cannot go from %s to %s%s", vfmig_state_name(from),
 				 vfmig_state_name(state),
 				 from == VFMIG_STATE_ERROR ? ": only a reset ends an error" : "");
-	v2(p)->have = 0;
 	v2(p)->left = 0;
 	if (is_precopy(state) && !is_precopy(from))
 		expect_new_initial_bytes(p);
@@ -142,10 +136,10 @@ static int v2_pending(struct protocol *p, bool exact, struct vfmig_pending *ret,
 	return 0;
 }
 
-static int v2_read_begin(struct protocol *p, uint64_t *ret_size, struct vfmig_error *err)
+static int v2_read(struct protocol *p, void *buffer, size_t capacity, struct protocol_piece *ret,
+		   struct vfmig_error *err)
 {
-	struct feature_v2 *f = v2(p);
-	ssize_t n = access_mig_data_read(p->access, f->buffer, CHUNK_BYTES, err);
+	ssize_t n = access_mig_data_read(p->access, buffer, capacity, err);
 	if (n == -EAGAIN && in_precopy(p))
 		n = 0;
 	if (n == -EAGAIN)
@@ -153,18 +147,7 @@ static int v2_read_begin(struct protocol *p, uint64_t *ret_size, struct vfmig_er
 				 "the stopped device says \"nothing now\" (ENOMSG), expected data or the end of it");
 	if (n < 0)
 		return error_prefix(err, (int)n, "reading device data");
-	f->have = (size_t)n;
-	*ret_size = (uint64_t)n;
-	return 0;
-}
-
-static int v2_read_piece(struct protocol *p, const void **ret_data, size_t *ret_length, struct vfmig_error *err)
-{
-	struct feature_v2 *f = v2(p);
-	(void)err;
-	*ret_data = f->buffer;
-	*ret_length = f->have;
-	f->have = 0;
+	*ret = (struct protocol_piece) { (uint64_t)n, buffer, (size_t)n, true };
 	return 0;
 }
 
@@ -204,7 +187,6 @@ static int v2_write_end(struct protocol *p, struct vfmig_error *err)
 
 static void v2_free(struct protocol *p)
 {
-	free(v2(p)->buffer);
 	free(p);
 }
 
@@ -213,8 +195,7 @@ static const struct protocol_ops v2_ops = {
 	.get_state = v2_get_state,
 	.set_state = v2_set_state,
 	.pending = v2_pending,
-	.read_begin = v2_read_begin,
-	.read_piece = v2_read_piece,
+	.read = v2_read,
 	.write_begin = v2_write_begin,
 	.write_piece = v2_write_piece,
 	.write_end = v2_write_end,
@@ -238,10 +219,7 @@ int feature_v2_open(struct access *a, struct protocol **ret, struct vfmig_error 
 	f->base = (struct protocol) {
 		.ops = &v2_ops, .access = a, .has_precopy = flags & MIGRATION_PRE_COPY, .has_p2p = flags & MIGRATION_P2P
 	};
-	if (posix_memalign((void **)&f->buffer, (size_t)sysconf(_SC_PAGESIZE), CHUNK_BYTES))
-		e = error_errno(err, -ENOMEM, "buffer");
-	if (e == 0)
-		e = v2_get_state(&f->base, &state, err);
+	e = v2_get_state(&f->base, &state, err);
 	if (e < 0) {
 		v2_free(&f->base);
 		return e;

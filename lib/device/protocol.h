@@ -6,9 +6,9 @@
  * (VFIO_DEVICE_FEATURE). A chunk is what goes into one DATA_STATE packet: on
  * v1 one transaction, which keeps its size on load; on v2 one read.
  *
- * Saving a chunk:   read_begin (its size), read_piece until it gives 0.
- *                   The chunk is acknowledged by the next `pending` or
- *                   read_begin: until then its bytes stay where they are.
+ * Saving a chunk:   read, until a piece says that it is the chunk's last. The chunk is
+ *                   acknowledged by the next `pending` or read behind that: until
+ *                   then bytes that were not copied stay where they are.
  * Loading a chunk:  write_begin (its size), write_piece until all is given,
  *                   write_end (the device consumes it).
  */
@@ -21,6 +21,13 @@
 
 struct protocol; /* embedded first in every implementation */
 
+struct protocol_piece {
+	uint64_t chunk;	  /* of so many bytes, begins with this piece; 0: it goes on */
+	const void *data; /* where it stays as it is until the next call */
+	size_t length;	  /* 0: nothing now (pre-copy), or the end of the state (stop-and-copy) */
+	bool last;	  /* of its chunk */
+};
+
 struct protocol_ops {
 	const char *name; /* "v1" */
 
@@ -32,12 +39,15 @@ struct protocol_ops {
 	/* exact false: may be a remembered or estimated number. */
 	int (*pending)(struct protocol *p, bool exact, struct vfmig_pending *ret, struct vfmig_error *err);
 
-	/* 0 bytes: nothing now (pre-copy), or the end of the state (stop-and-copy). */
-	int (*read_begin)(struct protocol *p, uint64_t *ret_size, struct vfmig_error *err);
-	/* The next bytes: a place that stays as it is until the next call. */
-	int (*read_piece)(struct protocol *p, const void **ret_data, size_t *ret_length, struct vfmig_error *err);
+	/* The next bytes: mapped ones where they lie, others in `buffer` (page aligned: an unaligned copy to user costs
+	 * three times as much), at most `capacity` of them. */
+	int (*read)(struct protocol *p, void *buffer, size_t capacity, struct protocol_piece *ret,
+		    struct vfmig_error *err);
 
 	int (*write_begin)(struct protocol *p, uint64_t size, struct vfmig_error *err);
+	/* Where the chunk's next bytes may be put beforehand, and at most how many: a write_piece of that place then
+	 * copies nothing. NULL: nowhere. */
+	void *(*write_place)(struct protocol *p, size_t *ret_length);
 	int (*write_piece)(struct protocol *p, const void *data, size_t length, struct vfmig_error *err);
 	int (*write_end)(struct protocol *p, struct vfmig_error *err);
 
@@ -51,6 +61,7 @@ struct protocol {
 	enum vfmig_state state; /* the last one the device confirmed */
 	bool has_precopy;
 	bool has_p2p;
+	bool mapped;	   /* a piece may lie where it is mapped */
 	bool empty_packet; /* QEMU puts "nothing now" of this protocol into a DATA_STATE packet of size 0 */
 };
 

@@ -9,7 +9,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "device/protocol.h"
@@ -56,7 +55,6 @@ struct region_v1 {
 	struct protocol base;
 	struct access_region_info info;
 	void **maps;	 /* one for each of info.areas, NULL: not mapped */
-	uint8_t *bounce; /* PROTOCOL_PIECE_MAX, page aligned, for what is not mapped */
 	size_t width;	 /* the data section takes accesses of at most this; 0: of any length */
 	size_t proven;	 /* the longest access that has worked */
 	bool split;
@@ -222,9 +220,8 @@ static int check_section(const struct region_v1 *r, uint64_t offset, uint64_t si
  * The remembered pending count is used once: a snapshot never asks for it
  * (QEMU's save_live_pending), so without it this asks itself.
  */
-static int v1_read_begin(struct protocol *p, uint64_t *ret_size, struct vfmig_error *err)
+static int begin_transaction(struct region_v1 *r, uint64_t *ret_size, struct vfmig_error *err)
 {
-	struct region_v1 *r = v1(p);
 	uint64_t offset, size;
 	int e = r->asked ? 0 : ask_pending(r, err);
 	r->asked = false;
@@ -242,7 +239,7 @@ static int v1_read_begin(struct protocol *p, uint64_t *ret_size, struct vfmig_er
 		e = check_section(r, offset, size, err);
 	if (e < 0)
 		return e;
-	if (size == 0 && p->state == VFMIG_STATE_STOP_COPY)
+	if (size == 0 && r->base.state == VFMIG_STATE_STOP_COPY)
 		return error_set(err, -EPROTO, "data_size is 0 although %llu bytes are pending in stop-and-copy",
 				 (unsigned long long)r->pending);
 	r->at = offset;
@@ -321,21 +318,25 @@ static int trapped_access(struct region_v1 *r, uint64_t at, uint8_t *into, const
 	return 0;
 }
 
-static int v1_read_piece(struct protocol *p, const void **ret_data, size_t *ret_length, struct vfmig_error *err)
+static int v1_read(struct protocol *p, void *buffer, size_t capacity, struct protocol_piece *ret,
+		   struct vfmig_error *err)
 {
 	struct region_v1 *r = v1(p);
+	uint64_t chunk = 0;
 	uint8_t *place;
+	int e = r->left ? 0 : begin_transaction(r, &chunk, err);
+	if (e < 0)
+		return e;
 	uint64_t n = locate(r, r->at, min_u64(r->left, PROTOCOL_PIECE_MAX), &place);
-	if (n > 0 && !place) {
-		int e = trapped_access(r, r->at, r->bounce, NULL, n, err);
-		if (e < 0)
-			return e;
-		place = r->bounce;
+	if (!place) {
+		n = min_u64(n, capacity);
+		e = trapped_access(r, r->at, buffer, NULL, n, err);
 	}
+	if (e < 0)
+		return e;
 	r->at += n;
 	r->left -= n;
-	*ret_data = place;
-	*ret_length = (size_t)n;
+	*ret = (struct protocol_piece) { chunk, place ? place : buffer, (size_t)n, r->left == 0 };
 	return 0;
 }
 
@@ -380,6 +381,14 @@ static int consume(struct region_v1 *r, struct vfmig_error *err)
 	return 0;
 }
 
+static void *v1_write_place(struct protocol *p, size_t *ret_length)
+{
+	const struct region_v1 *r = v1(p);
+	uint8_t *place;
+	*ret_length = (size_t)locate(r, r->at, min_u64(r->left, r->room - r->in_section), &place);
+	return *ret_length ? place : NULL;
+}
+
 static int v1_write_piece(struct protocol *p, const void *data, size_t length, struct vfmig_error *err)
 {
 	struct region_v1 *r = v1(p);
@@ -399,9 +408,9 @@ static int v1_write_piece(struct protocol *p, const void *data, size_t length, s
 		uint8_t *place;
 		uint64_t most = min_u64(min_u64(length, r->room - r->in_section), PROTOCOL_PIECE_MAX);
 		uint64_t n = locate(r, r->at, most, &place);
-		if (place)
+		if (place && place != from)
 			memcpy(place, from, n);
-		else
+		else if (!place)
 			e = trapped_access(r, r->at, NULL, from, n, err);
 		if (e < 0)
 			return e;
@@ -429,7 +438,6 @@ static void v1_free(struct protocol *p)
 		if (r->maps[i])
 			access_region_unmap(p->access, r->maps[i], &r->info.areas[i]);
 	free(r->maps);
-	free(r->bounce);
 	access_region_info_clear(&r->info);
 	free(r);
 }
@@ -439,9 +447,9 @@ static const struct protocol_ops v1_ops = {
 	.get_state = v1_get_state,
 	.set_state = v1_set_state,
 	.pending = v1_pending,
-	.read_begin = v1_read_begin,
-	.read_piece = v1_read_piece,
+	.read = v1_read,
 	.write_begin = v1_write_begin,
+	.write_place = v1_write_place,
 	.write_piece = v1_write_piece,
 	.write_end = v1_write_end,
 	.free = v1_free,
@@ -493,6 +501,7 @@ static int map_areas(struct region_v1 *r, struct vfmig_error *err)
 			return error_set(err, e, "%s", why.message);
 		if (e < 0)
 			r->maps[i] = NULL;
+		r->base.mapped |= r->maps[i] != NULL;
 	}
 	return 0;
 }
@@ -514,8 +523,6 @@ int region_v1_open(struct access *a, bool split_transactions, struct protocol **
 		e = error_set(err, -EPROTO,
 			      "the migration region has %llu bytes, not even its %u of registers and a data section",
 			      (unsigned long long)r->info.size, REG_END);
-	if (e == 0 && posix_memalign((void **)&r->bounce, (size_t)sysconf(_SC_PAGESIZE), PROTOCOL_PIECE_MAX))
-		e = error_errno(err, -ENOMEM, "buffer");
 	if (e == 0)
 		e = map_areas(r, err);
 	if (e == 0)

@@ -11,6 +11,7 @@
 #include "stream/description.h"
 
 struct outlets;
+struct read_ahead;
 
 /* Devices that do pre-copy, and those of them whose initial bytes have been sent and announced. */
 struct initial_sent {
@@ -79,10 +80,11 @@ void participants_cleanup(struct participants *p);
  * comes from the device's vfmig_interrupt_ops.
  */
 int vfio_save_add(struct participants *p, struct vfmig_device *device, const char *id,
-		  const struct vfmig_save_options *opts, const struct log *log, struct vfmig_error *err);
+		  const struct vfmig_save_options *opts, struct read_ahead *ahead, const struct log *log,
+		  struct vfmig_error *err);
 /* id NULL: taken from the stream's only VFIO device. */
-int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_start,
-		  const struct log *log, struct vfmig_error *err);
+int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id,
+		  const struct vfmig_load_options *opts, const struct log *log, struct vfmig_error *err);
 /* What all have left, added up: bytes, stop_ns (devices stop together: the slowest one's) and unknown of *ret. */
 int participants_pending(const struct participants *p, bool exact, struct converge_pending *ret,
 			 struct vfmig_error *err);

@@ -88,7 +88,7 @@ static int check_not_begun(const struct vfmig_load *load, struct vfmig_error *er
 int vfmig_load_add_device(struct vfmig_load *load, struct vfmig_device *device, const char *id, struct vfmig_error *err)
 {
 	int r = check_not_begun(load, err);
-	return r < 0 ? r : vfio_load_add(&load->participants, device, id, load->opts.no_start, &load->log, err);
+	return r < 0 ? r : vfio_load_add(&load->participants, device, id, &load->opts, &load->log, err);
 }
 
 int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_participant_ops *ops, void *opaque,

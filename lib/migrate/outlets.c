@@ -8,14 +8,17 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define CAPACITY (MULTIFD_STATE_HEAD + PROTOCOL_PIECE_MAX)
+_Static_assert(MULTIFD_STATE_HEAD >= WIRE_MULTIFD_INIT, "what a channel begins with fits where heads are");
+
 /* How many packets may be put while an earlier one is under way still: the other side has to keep them. */
 #define AHEAD 32u
 
 struct outlet {
 	struct vfmig_link *link;
-	uint8_t *buffer; /* [sent, used) waits to be sent */
-	size_t sent, used;
+	uint8_t head[MULTIFD_STATE_HEAD];
+	size_t head_length;
+	struct protocol_piece piece; /* behind the head */
+	size_t sent;		     /* of both */
 	uint64_t number; /* of its packet, among all */
 	uint32_t watched;
 };
@@ -23,8 +26,8 @@ struct outlet {
 struct outlets {
 	struct outlet list[VFMIG_MULTIFD_CHANNELS_MAX];
 	unsigned int count;
-	struct outlet *open; /* takes the bytes of the packet that is being put */
-	bool overflow;
+	struct read_ahead *ahead;
+	bool overflow; /* a packet was put when no channel was free */
 	uint64_t packets, bytes;
 	struct vfmig_link *main;
 	uint32_t main_events;
@@ -33,20 +36,26 @@ struct outlets {
 
 static bool busy(const struct outlet *l)
 {
-	return l->sent < l->used;
+	return l->sent < l->head_length + l->piece.length;
 }
 
 static int send_one(struct outlets *o, struct outlet *l, struct vfmig_error *err)
 {
 	while (busy(l)) {
-		struct iovec iov = { l->buffer + l->sent, l->used - l->sent };
-		ssize_t n = link_writev(l->link, &iov, 1, err);
+		size_t of_head = l->sent < l->head_length ? l->sent : l->head_length, of_piece = l->sent - of_head;
+		struct iovec iov[2] = { { l->head + of_head, l->head_length - of_head },
+					{ (uint8_t *)(uintptr_t)l->piece.data + of_piece, l->piece.length - of_piece } };
+		int skip = iov[0].iov_len == 0, count = 2 - skip - (iov[1].iov_len == 0);
+		ssize_t n = link_writev(l->link, iov + skip, count, err);
 		if (n == -EAGAIN)
 			return 0;
 		if (n < 0)
 			return error_prefix(err, (int)n, "channel %u", (unsigned int)(l - o->list));
 		l->sent += (size_t)n;
 	}
+	if (l->piece.length)
+		read_ahead_release(o->ahead, &l->piece);
+	l->piece.length = l->head_length = l->sent = 0;
 	return 0;
 }
 
@@ -62,23 +71,21 @@ static int open_one(struct outlets *o, unsigned int channel, const uint8_t uuid[
 		return error_prefix(err, error_not_again(r), "channel %u (does the other side expect channels?)",
 				    channel);
 	o->count++;
-	l->buffer = malloc(CAPACITY);
-	if (!l->buffer)
-		return error_errno(err, -ENOMEM, "channel %u", channel);
-	multifd_init_put(&init, l->buffer);
-	l->used = WIRE_MULTIFD_INIT;
-	o->bytes += l->used;
+	multifd_init_put(&init, l->head);
+	l->head_length = WIRE_MULTIFD_INIT;
+	o->bytes += l->head_length;
 	(void)send_one(o, l, NULL); /* what fails is met again, and told, by the save's first step */
 	return 0;
 }
 
 int outlets_open(struct vfmig_link *link, unsigned int count, const uint8_t uuid[WIRE_MULTIFD_UUID],
-		 struct outlets **ret, struct vfmig_error *err)
+		 struct read_ahead *ahead, struct outlets **ret, struct vfmig_error *err)
 {
 	struct outlets *o = calloc(1, sizeof(*o));
 	if (!o)
 		return error_errno(err, -ENOMEM, "channels");
 	o->main = link;
+	o->ahead = ahead;
 	o->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	int r = o->epoll_fd < 0 ? error_errno(err, -errno, "epoll") : 0;
 	for (unsigned int i = 0; r == 0 && i < count; i++)
@@ -95,10 +102,8 @@ void outlets_free(struct outlets *o)
 {
 	if (!o)
 		return;
-	for (unsigned int i = 0; i < o->count; i++) {
+	for (unsigned int i = 0; i < o->count; i++)
 		vfmig_link_close(o->list[i].link);
-		free(o->list[i].buffer);
-	}
 	if (o->epoll_fd >= 0)
 		close(o->epoll_fd);
 	free(o);
@@ -116,9 +121,8 @@ int outlets_pump(struct outlets *o, bool all, struct vfmig_error *err)
 {
 	uint64_t oldest = o->packets;
 	bool any_busy = false;
-	o->open = NULL;
 	if (o->overflow)
-		return error_set(err, -ENOBUFS, "a packet of more than %u bytes for a channel", PROTOCOL_PIECE_MAX);
+		return error_set(err, -ENOBUFS, "a packet for no channel");
 	for (unsigned int i = 0; i < o->count; i++) {
 		struct outlet *l = &o->list[i];
 		int r = send_one(o, l, err);
@@ -133,31 +137,18 @@ int outlets_pump(struct outlets *o, bool all, struct vfmig_error *err)
 	return find_free(o) && o->packets - oldest < AHEAD ? 0 : -EAGAIN;
 }
 
-void outlets_put(struct outlets *o, const struct multifd_packet *packet)
+void outlets_put(struct outlets *o, const struct multifd_packet *packet, const struct protocol_piece *piece)
 {
 	struct outlet *l = find_free(o);
-	if (!l || packet->length > CAPACITY - MULTIFD_STATE_HEAD) {
+	if (!l) {
 		o->overflow = true;
 		return;
 	}
-	multifd_packet_put(packet, l->buffer);
-	l->sent = 0;
-	l->used = MULTIFD_STATE_HEAD;
+	multifd_packet_put(packet, l->head);
+	l->head_length = MULTIFD_STATE_HEAD;
+	l->piece = *piece;
 	l->number = o->packets++;
-	o->bytes += l->used;
-	o->open = l;
-}
-
-void outlets_put_bytes(struct outlets *o, const void *data, size_t length)
-{
-	struct outlet *l = o->open;
-	if (!l || length > CAPACITY - l->used) {
-		o->overflow = true;
-		return;
-	}
-	memcpy(l->buffer + l->used, data, length);
-	l->used += length;
-	o->bytes += length;
+	o->bytes += l->head_length + piece->length;
 }
 
 uint64_t outlets_bytes(const struct outlets *o)

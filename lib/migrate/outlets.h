@@ -2,29 +2,31 @@
 /*
  * outlets.h: the saving side of a migration with several connections: devices' packets onto the channels.
  *
- * Each channel sends one packet at a time, of which it has its own copy; the
+ * Each channel sends one packet at a time, from where its bytes lie; the
  * next packet goes to any that has nothing to send. Nothing blocks after
  * outlets_open.
  */
 #ifndef VFMIG_MIGRATE_OUTLETS_H
 #define VFMIG_MIGRATE_OUTLETS_H
 
-#include "device/protocol.h"
 #include "link/link.h"
+#include "migrate/read_ahead.h"
 #include "stream/multifd.h"
 
 struct outlets;
 
 /* Connects `count` times more to where `link` (borrowed) is connected to; may block as vfmig_link_open does. */
 int outlets_open(struct vfmig_link *link, unsigned int count, const uint8_t uuid[WIRE_MULTIFD_UUID],
-		 struct outlets **ret, struct vfmig_error *err);
+		 struct read_ahead *ahead, struct outlets **ret, struct vfmig_error *err);
 void outlets_free(struct outlets *o);
 
 /* Sends what the channels take. 0: a packet may be put (`all`: nothing is left to send); -EAGAIN; -errno. */
 int outlets_pump(struct outlets *o, bool all, struct vfmig_error *err);
-/* After outlets_pump gave 0: a packet, at most PROTOCOL_PIECE_MAX bytes, and all of its data before the next pump. */
-void outlets_put(struct outlets *o, const struct multifd_packet *packet);
-void outlets_put_bytes(struct outlets *o, const void *data, size_t length);
+/*
+ * After outlets_pump gave 0: one packet, whose bytes are `piece`, released to `ahead` when they are out; bytes that
+ * are not from there stay as they are until the pump of all.
+ */
+void outlets_put(struct outlets *o, const struct multifd_packet *packet, const struct protocol_piece *piece);
 
 uint64_t outlets_bytes(const struct outlets *o);
 /* An fd that is readable when outlets_pump has something to do, or the link one of these events. */

@@ -74,8 +74,10 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 	if (r == 0 && s->opts.multifd_channels > VFMIG_MULTIFD_CHANNELS_MAX)
 		r = error_set(err, -EINVAL, "%u channels, at most %u are possible", s->opts.multifd_channels,
 			      VFMIG_MULTIFD_CHANNELS_MAX);
+	if (r == 0)
+		r = read_ahead_new(1 + s->opts.multifd_channels, &s->ahead, err);
 	if (r == 0 && s->opts.multifd_channels)
-		r = outlets_open(link, s->opts.multifd_channels, s->opts.multifd_uuid, &s->outlets, err);
+		r = outlets_open(link, s->opts.multifd_channels, s->opts.multifd_uuid, s->ahead, &s->outlets, err);
 	if (r == 0 && (s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
 	if (r == 0 && s->opts.switchover_ack && (!link->two_way || s->opts.no_return_path))
@@ -118,6 +120,7 @@ void vfmig_save_free(struct vfmig_save *save)
 	description_clear(&save->description);
 	writer_free(save->writer);
 	outlets_free(save->outlets);
+	read_ahead_free(save->ahead);
 	handover_clear(&save->handover);
 	if (save->cancel_fd >= 0)
 		close(save->cancel_fd);
@@ -138,7 +141,7 @@ static int check_add(const struct vfmig_save *save, const char *id, struct vfmig
 int vfmig_save_add_device(struct vfmig_save *save, struct vfmig_device *device, const char *id, struct vfmig_error *err)
 {
 	int r = check_add(save, id, err);
-	return r < 0 ? r : vfio_save_add(&save->participants, device, id, &save->opts, &save->log, err);
+	return r < 0 ? r : vfio_save_add(&save->participants, device, id, &save->opts, save->ahead, &save->log, err);
 }
 
 int vfmig_save_add_participant(struct vfmig_save *save, const struct vfmig_participant_ops *ops, void *opaque,

@@ -30,6 +30,7 @@ enum save_stage {
 struct vfmig_save {
 	struct vfmig_link *link;
 	struct vfmig_writer *writer;
+	struct read_ahead *ahead;
 	struct outlets *outlets; /* NULL: one connection */
 	struct vfmig_save_options opts;
 	char machine[256];

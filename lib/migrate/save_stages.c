@@ -346,6 +346,7 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 int save_take_back(struct vfmig_save *s, struct vfmig_error *err)
 {
 	s->taken_back = true;
+	read_ahead_stop(s->ahead);
 	s->status.source_may_run = participants_undo(&s->participants, err);
 	if (s->status.source_may_run)
 		handover_ended(&s->handover);

@@ -37,7 +37,7 @@ struct vfio_load {
 	bool plain; /* the stream has no digests */
 	bool by_channels; /* packets have come: nothing more by the stream itself */
 	uint64_t data_bytes, data_packets;
-	XXH3_state_t *digest;
+	XXH3_state_t *digest; /* of the device's data; NULL: no channels, the stream's seal says it all */
 };
 
 static int named(struct vfio_load *l, int code, const char *what, struct vfmig_error *err)
@@ -57,7 +57,8 @@ static void forget(struct vfio_load *l)
 	l->record.length = 0;
 	l->has_config = l->has_end = l->has_initial = l->by_channels = false;
 	l->data_bytes = l->data_packets = 0;
-	XXH3_128bits_reset(l->digest);
+	if (l->digest)
+		XXH3_128bits_reset(l->digest);
 }
 
 static int load_setup(void *opaque, struct vfmig_error *err)
@@ -82,7 +83,7 @@ static int load_setup(void *opaque, struct vfmig_error *err)
 
 static int take_data(struct vfio_load *l, const struct vfio_event *event, struct vfmig_error *err)
 {
-	if (!l->plain)
+	if (l->digest && !l->plain)
 		XXH3_128bits_update(l->digest, event->data, event->length);
 	l->data_bytes += event->length;
 	return l->checking ? 0 : l->protocol->ops->write_piece(l->protocol, event->data, event->length, err);
@@ -255,15 +256,18 @@ static int verify(void *opaque, const struct description_device *d, struct vfmig
 {
 	struct vfio_load *l = opaque;
 	char hex[DIGEST_HEX];
-	XXH128_hash_t hash = XXH3_128bits_digest(l->digest);
-	description_hex(hash.high64, hash.low64, hex);
+	bool digests = l->digest && !l->plain;
+	if (digests) {
+		XXH128_hash_t hash = XXH3_128bits_digest(l->digest);
+		description_hex(hash.high64, hash.low64, hex);
+	}
 	int r = 0;
 	if (d->data_bytes != l->data_bytes || d->data_packets != l->data_packets)
 		r = error_set(err, -EBADMSG,
 			      "%llu bytes of data in %llu packets arrived, the stream was written with %llu in %llu",
 			      (unsigned long long)l->data_bytes, (unsigned long long)l->data_packets,
 			      (unsigned long long)d->data_bytes, (unsigned long long)d->data_packets);
-	else if (!l->plain && strcmp(hex, d->data_digest) != 0)
+	else if (digests && strcmp(hex, d->data_digest) != 0)
 		r = error_set(err, -EBADMSG, "the data's digest is %s, the stream was written with %s", hex,
 			      d->data_digest);
 	else if (d->config_bytes != l->record.length)
@@ -368,21 +372,21 @@ static void set_checking(void *opaque, bool checking)
 	forget(l);
 }
 
-int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id, bool no_start,
-		  const struct log *log, struct vfmig_error *err)
+int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id,
+		  const struct vfmig_load_options *opts, const struct log *log, struct vfmig_error *err)
 {
 	struct participant *added;
 	struct vfio_load *l = calloc(1, sizeof(*l));
-	if (l)
+	if (l && opts->multifd_channels)
 		l->digest = XXH3_createState();
-	if (!l || !l->digest) {
+	if (!l || (!l->digest && opts->multifd_channels)) {
 		free(l);
 		return error_errno(err, -ENOMEM, "device");
 	}
 	l->device = device;
 	l->protocol = device->protocol;
 	l->log = log;
-	l->no_start = no_start;
+	l->no_start = opts->no_start;
 	forget(l);
 	int r = participants_add(p, &vfio_load_ops, l, id ? id : "", 0, 1, &added, err);
 	if (r < 0) {

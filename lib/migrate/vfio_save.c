@@ -10,9 +10,10 @@
  *   save_live_complete_precopy  {DATA_STATE size data}... END_OF_STATE
  *   save_state                  CONFIG_STATE record END_OF_STATE
  *
- * A transaction is put piece by piece, each from where it lies; a handler that
- * has more says VFMIG_SECTION_MORE and is called again when the piece is out.
- * The transaction is acknowledged (v1: by reading pending_bytes) only after that.
+ * A transaction is put piece by piece, each from where it lies or where read_ahead.c has
+ * read it to; a handler that has more says VFMIG_SECTION_MORE and is called again
+ * when the piece is out. A transaction whose bytes are sent from the device's own memory is
+ * acknowledged (v1: by reading pending_bytes) only after that.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,9 @@ struct vfio_save {
 	bool no_precopy;
 	enum vfmig_state initial; /* what undo goes back to */
 
-	bool in_chunk; /* a transaction is being put */
+	struct read_ahead *ahead;
+	struct protocol_piece piece; /* that is being sent; length 0: none */
+	bool in_chunk;		     /* a transaction is being put */
 	uint64_t transition_ns; /* the longest that it has shown */
 
 	struct initial_sent *initial_sent; /* NULL: nobody asks for the announcement */
@@ -42,8 +45,9 @@ struct vfio_save {
 
 	struct pci_config config;
 	struct config_record record;
+	uint8_t config_packet[2 * sizeof(uint64_t) + WIRE_PCI_RECORD_MAX]; /* the record as a channel's packet */
 	uint64_t data_bytes, data_packets;
-	XXH3_state_t *digest; /* NULL: none is wanted */
+	XXH3_state_t *digest; /* of what goes over channels, of which the seal says nothing; NULL: none is wanted */
 };
 
 static int named(struct vfio_save *s, int code, const char *phase, struct vfmig_error *err)
@@ -105,41 +109,40 @@ static int save_live_pending(void *opaque, bool exact, struct vfmig_pending *ret
 	return r < 0 ? named(s, r, "pre-copy", err) : 0;
 }
 
-/* Begins a DATA_STATE packet of the next transaction's size; in_chunk stays false when there is none. */
-static int begin_chunk(struct vfio_save *s, struct vfmig_writer *w, struct vfmig_error *err)
+/* The piece is out, or nobody needs it any more. */
+static void release_piece(struct vfio_save *s)
 {
-	uint64_t size;
-	int r = s->protocol->ops->read_begin(s->protocol, &size, err);
-	if (r < 0 || size == 0)
+	if (s->piece.length)
+		read_ahead_release(s->ahead, &s->piece);
+	s->piece.length = 0;
+}
+
+/* Reads the next piece. Its length is 0 when there is none. */
+static int next_piece(struct vfio_save *s, struct vfmig_error *err)
+{
+	release_piece(s);
+	int r = read_ahead_next(s->ahead, s->protocol, &s->piece, err);
+	if (r < 0 || s->piece.length == 0)
 		return r;
-	vfmig_put_be64(w, WIRE_VFIO_DATA_STATE);
-	vfmig_put_be64(w, size);
-	s->in_chunk = true;
-	s->data_packets++;
+	s->data_packets += s->piece.chunk > 0;
+	s->data_bytes += s->piece.length;
+	if (s->digest)
+		XXH3_128bits_update(s->digest, s->piece.data, s->piece.length);
 	return 0;
 }
 
-/* Puts the next piece; in_chunk is false once there was none left. */
-static void digest(struct vfio_save *s, const void *data, size_t length)
-{
-	if (s->digest)
-		XXH3_128bits_update(s->digest, data, length);
-	s->data_bytes += length;
-}
-
+/* Puts the next piece, a DATA_STATE packet's head before it where one begins; in_chunk is false when there was none. */
 static int put_piece(struct vfio_save *s, struct vfmig_writer *w, struct vfmig_error *err)
 {
-	const void *data;
-	size_t length;
-	int r = s->protocol->ops->read_piece(s->protocol, &data, &length, err);
-	if (r < 0)
+	int r = next_piece(s, err);
+	s->in_chunk = r == 0 && s->piece.length > 0;
+	if (!s->in_chunk)
 		return r;
-	if (length == 0) {
-		s->in_chunk = false;
-		return 0;
+	if (s->piece.chunk) {
+		vfmig_put_be64(w, WIRE_VFIO_DATA_STATE);
+		vfmig_put_be64(w, s->piece.chunk);
 	}
-	digest(s, data, length);
-	vfmig_put_ref(w, data, length);
+	vfmig_put_ref(w, s->piece.data, s->piece.length);
 	return 0;
 }
 
@@ -166,21 +169,21 @@ static int end_part(struct vfio_save *s, struct vfmig_writer *w, int result, str
 static int save_live_iterate(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
 {
 	struct vfio_save *s = opaque;
-	int r = 0;
-	if (!s->in_chunk && in_precopy(s))
-		r = begin_chunk(s, w, err);
-	if (r == 0 && !s->in_chunk) {
-		if (s->protocol->empty_packet) {
-			vfmig_put_be64(w, WIRE_VFIO_DATA_STATE);
-			vfmig_put_be64(w, 0);
-		}
-		return end_part(s, w, VFMIG_ALL_DONE, err);
+	if (s->in_chunk && s->piece.last) {
+		s->in_chunk = false;
+		release_piece(s);
+		return end_part(s, w, VFMIG_SECTION_DONE, err);
 	}
-	if (r == 0)
-		r = put_piece(s, w, err);
+	int r = s->in_chunk || in_precopy(s) ? put_piece(s, w, err) : 0;
 	if (r < 0)
 		return named(s, r, "pre-copy", err);
-	return s->in_chunk ? VFMIG_SECTION_MORE : end_part(s, w, VFMIG_SECTION_DONE, err);
+	if (s->in_chunk)
+		return VFMIG_SECTION_MORE;
+	if (s->protocol->empty_packet) {
+		vfmig_put_be64(w, WIRE_VFIO_DATA_STATE);
+		vfmig_put_be64(w, 0);
+	}
+	return end_part(s, w, VFMIG_ALL_DONE, err);
 }
 
 /* To the P2P state where there is one: from here on no device starts DMA to another. */
@@ -201,31 +204,21 @@ static int stop(void *opaque, struct vfmig_error *err)
 	return r < 0 ? named(s, r, "stop", err) : 0;
 }
 
-static void put_packet(struct vfio_save *s, bool config, uint64_t length)
+static void put_packet(struct vfio_save *s, bool config, const struct protocol_piece *piece)
 {
-	struct multifd_packet packet = { .index = s->index++, .config = config, .length = length };
+	struct multifd_packet packet = { .index = s->index++, .config = config, .length = piece->length };
 	memcpy(packet.id, s->id, strlen(s->id));
-	outlets_put(s->outlets, &packet);
+	outlets_put(s->outlets, &packet, piece);
 }
 
-/* The next chunk as a packet: 1; 0: there was none left. */
+/* The next chunk as a packet, which owns it then. */
 static int put_chunk(struct vfio_save *s, struct vfmig_error *err)
 {
-	const void *data;
-	size_t length = 0;
-	uint64_t size;
-	int r = s->protocol->ops->read_begin(s->protocol, &size, err);
-	if (r < 0 || size == 0)
+	int r = next_piece(s, err);
+	if (r < 0 || s->piece.length == 0)
 		return r;
-	put_packet(s, false, size);
-	s->data_packets++;
-	do {
-		r = s->protocol->ops->read_piece(s->protocol, &data, &length, err);
-		if (r < 0)
-			return r;
-		digest(s, data, length);
-		outlets_put_bytes(s->outlets, data, length);
-	} while (length > 0);
+	put_packet(s, false, &s->piece);
+	s->piece.length = 0;
 	return 1;
 }
 
@@ -233,21 +226,13 @@ static int put_chunk(struct vfio_save *s, struct vfmig_error *err)
 static int save_live_complete_precopy(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
 {
 	struct vfio_save *s = opaque;
-	if (s->outlets) {
-		int e = put_chunk(s, err);
-		if (e != 0)
-			return e < 0 ? named(s, e, "stop-and-copy", err) : VFMIG_SECTION_MORE;
-		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
-		return VFMIG_SECTION_DONE;
-	}
-	int r = s->in_chunk ? 0 : begin_chunk(s, w, err);
-	if (r == 0 && !s->in_chunk) {
-		vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
-		return VFMIG_SECTION_DONE;
-	}
-	if (r == 0)
-		r = put_piece(s, w, err);
-	return r < 0 ? named(s, r, "stop-and-copy", err) : VFMIG_SECTION_MORE;
+	int r = s->outlets ? put_chunk(s, err) : put_piece(s, w, err);
+	if (r < 0)
+		return named(s, r, "stop-and-copy", err);
+	if (r > 0 || s->in_chunk)
+		return VFMIG_SECTION_MORE;
+	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
+	return VFMIG_SECTION_DONE;
 }
 
 /* Then SAVING cleared: the end of save_live_complete_precopy, but for all devices at the same time. */
@@ -260,13 +245,12 @@ static int settle(void *opaque, struct vfmig_error *err)
 
 static void put_config_packet(struct vfio_save *s)
 {
-	uint8_t flag[8];
-	put_packet(s, true, 2 * sizeof(flag) + s->record.length);
-	put_be64(flag, WIRE_VFIO_CONFIG_STATE);
-	outlets_put_bytes(s->outlets, flag, sizeof(flag));
-	outlets_put_bytes(s->outlets, s->record.bytes, s->record.length);
-	put_be64(flag, WIRE_VFIO_END_OF_STATE);
-	outlets_put_bytes(s->outlets, flag, sizeof(flag));
+	uint8_t *p = s->config_packet;
+	put_be64(p, WIRE_VFIO_CONFIG_STATE);
+	memcpy(p + 8, s->record.bytes, s->record.length);
+	put_be64(p + 8 + s->record.length, WIRE_VFIO_END_OF_STATE);
+	const struct protocol_piece piece = { .data = p, .length = 16 + s->record.length };
+	put_packet(s, true, &piece);
 }
 
 static int save_state(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
@@ -344,6 +328,7 @@ static void save_cleanup(void *opaque)
 {
 	struct vfio_save *s = opaque;
 	s->in_chunk = false;
+	release_piece(s);
 }
 
 static void describe(void *opaque, struct description_device *ret)
@@ -387,7 +372,8 @@ static void vfio_save_free(void *opaque)
 }
 
 int vfio_save_add(struct participants *p, struct vfmig_device *device, const char *id,
-		  const struct vfmig_save_options *opts, const struct log *log, struct vfmig_error *err)
+		  const struct vfmig_save_options *opts, struct read_ahead *ahead, const struct log *log,
+		  struct vfmig_error *err)
 {
 	static const struct vfmig_participant_ops ops = {
 		.size = sizeof(ops),
@@ -403,9 +389,10 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 	};
 	struct participant *added;
 	struct vfio_save *s = calloc(1, sizeof(*s));
-	if (s && !opts->no_digest)
+	bool digests = opts->multifd_channels && !opts->no_digest;
+	if (s && digests)
 		s->digest = XXH3_createState();
-	if (!s || (!s->digest && !opts->no_digest)) {
+	if (!s || (!s->digest && digests)) {
 		free(s);
 		return error_errno(err, -ENOMEM, "device");
 	}
@@ -413,6 +400,7 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 		XXH3_128bits_reset(s->digest);
 	s->device = device;
 	s->protocol = device->protocol;
+	s->ahead = ahead;
 	s->log = log;
 	s->no_precopy = opts->no_precopy;
 	s->initial = VFMIG_STATE_ERROR;

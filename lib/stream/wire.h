@@ -96,7 +96,7 @@
 #define WIRE_VFMIG_SECTION_ID 0x76666d00u
 #define WIRE_VFMIG_PLAIN_ID 0x76666e00u /* likewise, "vfn", in a stream whose digests are all DESCRIPTION_NO_DIGEST */
 #define WIRE_VFMIG_SECTIONS_MAX 256u
-#define WIRE_VFMIG_DESCRIPTION_VERSION 1u
+#define WIRE_VFMIG_DESCRIPTION_VERSION 2u
 
 /* vfmig's own: how two of it recognise each other and agree who runs the device.
  * Values of pings, which QEMU only echoes, and of a pong that nobody asked for;

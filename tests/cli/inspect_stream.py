@@ -116,7 +116,7 @@ def own_stream_is_verified(scratch):
     path = saved(scratch)
     contains(run_ok("inspect", path).out, "nothing was changed since vfmig wrote it")
     (description,) = records(path, type="description")
-    equal((description["verified"], description["vfmig"]["version"]), (True, 1))
+    equal((description["verified"], description["vfmig"]["version"]), (True, 2))
     (device,) = description["vfmig"]["devices"]
     equal(device["data_bytes"], sum(r["bytes"] for r in records(path, packet="DATA")))
     document = json.loads(run_ok("inspect", "--json", path).out)

@@ -42,7 +42,7 @@ static void there_and_back(void **state)
 
 	(void)state;
 	assert_int_equal(description_parse(text, strlen(text), &back, &err), 1);
-	assert_int_equal(back.version, 1);
+	assert_int_equal(back.version, 2);
 	assert_string_equal(back.machine, d.machine);
 	assert_int_equal(back.num_devices, 2);
 	for (size_t i = 0; i < 2; i++) {
@@ -95,7 +95,7 @@ static void lies(void **state)
 		{ VFMIG("0", ""), "vfmig.version" },
 		{ VFMIG("-1", ""), "vfmig.version" },
 		{ VFMIG("\"1\"", ""), "vfmig.version" },
-		{ VFMIG("2", ""), "newer" },
+		{ VFMIG("3", ""), "newer" },
 		{ VFMIG("1", "7"), "vfmig.devices[0].id" },
 		{ VFMIG("1", DEVICE("7", "\"" DIGEST "\"", "")), "vfmig.devices[0].id" },
 		{ VFMIG("1", DEVICE("\"a\\u0000b\"", "\"" DIGEST "\"", "")), "vfmig.devices[0].id" },

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* read_ahead.c: one thread that reads, a queue of what it has read, and the buffers of both. */
+#include "migrate/read_ahead.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/thread.h"
+
+#define AHEAD 8u /* pieces, beside those that are held */
+#define BUFFERS_MAX (AHEAD + VFMIG_MULTIFD_CHANNELS_MAX + 1)
+
+struct read_ahead {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake_thread, wake_caller;
+	bool has_lock, has_thread, quit;
+
+	uint8_t *memory; /* buffers of READ_AHEAD_BYTES */
+	unsigned int buffers;
+	unsigned int free_list[BUFFERS_MAX], num_free;
+
+	struct protocol *of; /* what is read ahead; NULL: nothing */
+	bool stop, reading;
+	/* Read and not taken, in order; the last one may be the end, with `code` and `error` when it is a failure. */
+	struct protocol_piece queue[BUFFERS_MAX + 1];
+	unsigned int first, count;
+	bool ended;
+	int code;
+	struct vfmig_error error;
+};
+
+static bool is_ours(const struct read_ahead *a, const struct protocol_piece *piece)
+{
+	const uint8_t *p = piece->data;
+	return p >= a->memory && p < a->memory + (size_t)a->buffers * READ_AHEAD_BYTES;
+}
+
+static uint8_t *take_buffer(struct read_ahead *a)
+{
+	return a->memory + (size_t)a->free_list[--a->num_free] * READ_AHEAD_BYTES;
+}
+
+static void give_back(struct read_ahead *a, const uint8_t *buffer)
+{
+	a->free_list[a->num_free++] = (unsigned int)((size_t)(buffer - a->memory) / READ_AHEAD_BYTES);
+}
+
+/* Reads one piece; with the lock, which is not held meanwhile. */
+static void read_one(struct read_ahead *a)
+{
+	struct protocol *p = a->of;
+	struct protocol_piece piece = { 0 };
+	uint8_t *buffer = take_buffer(a);
+	a->reading = true;
+	pthread_mutex_unlock(&a->lock);
+	int r = p->ops->read(p, buffer, READ_AHEAD_BYTES, &piece, &a->error);
+	pthread_mutex_lock(&a->lock);
+	a->reading = false;
+	if (r < 0 || piece.length == 0) {
+		a->code = r;
+		a->ended = true;
+		give_back(a, buffer);
+	} else {
+		a->queue[(a->first + a->count++) % (BUFFERS_MAX + 1)] = piece;
+	}
+	pthread_cond_signal(&a->wake_caller);
+}
+
+static void *read_all(void *opaque)
+{
+	struct read_ahead *a = opaque;
+	pthread_mutex_lock(&a->lock);
+	while (!a->quit) {
+		if (a->of && !a->ended && !a->stop && a->num_free > 0)
+			read_one(a);
+		else
+			pthread_cond_wait(&a->wake_thread, &a->lock);
+	}
+	pthread_mutex_unlock(&a->lock);
+	return NULL;
+}
+
+static int start(struct read_ahead *a)
+{
+	int r = -pthread_mutex_init(&a->lock, NULL);
+	if (r == 0) {
+		a->has_lock = true;
+		pthread_cond_init(&a->wake_thread, NULL); /* glibc's cannot fail without attributes */
+		pthread_cond_init(&a->wake_caller, NULL);
+		r = thread_start(&a->thread, read_all, a);
+	}
+	a->has_thread = r == 0;
+	return r;
+}
+
+int read_ahead_new(unsigned int held, struct read_ahead **ret, struct vfmig_error *err)
+{
+	struct read_ahead *a = calloc(1, sizeof(*a));
+	int r = a && held <= BUFFERS_MAX - AHEAD ? 0 : -ENOMEM;
+	if (r == 0) {
+		a->buffers = AHEAD + held;
+		a->num_free = a->buffers;
+		for (unsigned int i = 0; i < a->buffers; i++)
+			a->free_list[i] = i;
+		r = -posix_memalign((void **)&a->memory, (size_t)sysconf(_SC_PAGESIZE),
+				    (size_t)a->buffers * READ_AHEAD_BYTES);
+	}
+	if (r == 0)
+		r = start(a);
+	if (r < 0) {
+		read_ahead_free(a);
+		return error_errno(err, r, "reading ahead");
+	}
+	*ret = a;
+	return 0;
+}
+
+void read_ahead_free(struct read_ahead *a)
+{
+	if (!a)
+		return;
+	if (a->has_thread) {
+		read_ahead_stop(a);
+		pthread_mutex_lock(&a->lock);
+		a->quit = true;
+		pthread_cond_signal(&a->wake_thread);
+		pthread_mutex_unlock(&a->lock);
+		pthread_join(a->thread, NULL);
+	}
+	if (a->has_lock) {
+		pthread_cond_destroy(&a->wake_thread);
+		pthread_cond_destroy(&a->wake_caller);
+		pthread_mutex_destroy(&a->lock);
+	}
+	free(a->memory);
+	free(a);
+}
+
+static int next_now(struct read_ahead *a, struct protocol *p, struct protocol_piece *ret, struct vfmig_error *err)
+{
+	struct protocol_piece piece = { 0 };
+	if (!a->num_free)
+		return error_set(err, -ENOBUFS, "more pieces are held than was said");
+	uint8_t *buffer = take_buffer(a);
+	int r = p->ops->read(p, buffer, READ_AHEAD_BYTES, &piece, err);
+	if (r < 0 || piece.data != buffer || piece.length == 0)
+		give_back(a, buffer);
+	if (r == 0)
+		*ret = piece;
+	return r;
+}
+
+static int next_ahead(struct read_ahead *a, struct protocol *p, struct protocol_piece *ret, struct vfmig_error *err)
+{
+	int r = 0;
+	pthread_mutex_lock(&a->lock);
+	if (!a->of) {
+		a->of = p;
+		pthread_cond_signal(&a->wake_thread);
+	}
+	while (!a->count && !a->ended)
+		pthread_cond_wait(&a->wake_caller, &a->lock);
+	if (a->count) {
+		*ret = a->queue[a->first];
+		a->first = (a->first + 1) % (BUFFERS_MAX + 1);
+		a->count--;
+	} else {
+		r = a->code;
+		if (r < 0 && err)
+			*err = a->error;
+		*ret = (struct protocol_piece) { 0 };
+		a->of = NULL;
+		a->ended = false;
+	}
+	pthread_mutex_unlock(&a->lock);
+	return r;
+}
+
+int read_ahead_next(struct read_ahead *a, struct protocol *p, struct protocol_piece *ret, struct vfmig_error *err)
+{
+	if (a->of && a->of != p)
+		read_ahead_stop(a);
+	if (p->state == VFMIG_STATE_STOP_COPY && !p->mapped)
+		return next_ahead(a, p, ret, err);
+	return next_now(a, p, ret, err);
+}
+
+void read_ahead_release(struct read_ahead *a, const struct protocol_piece *piece)
+{
+	if (!is_ours(a, piece))
+		return;
+	pthread_mutex_lock(&a->lock);
+	give_back(a, piece->data);
+	if (a->num_free == 1)
+		pthread_cond_signal(&a->wake_thread);
+	pthread_mutex_unlock(&a->lock);
+}
+
+void read_ahead_stop(struct read_ahead *a)
+{
+	if (!a)
+		return;
+	pthread_mutex_lock(&a->lock);
+	a->stop = true;
+	while (a->reading)
+		pthread_cond_wait(&a->wake_caller, &a->lock);
+	for (; a->count; a->count--) {
+		give_back(a, a->queue[a->first].data);
+		a->first = (a->first + 1) % (BUFFERS_MAX + 1);
+	}
+	a->of = NULL;
+	a->ended = a->stop = false;
+	pthread_mutex_unlock(&a->lock);
+}
