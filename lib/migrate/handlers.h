@@ -11,6 +11,7 @@
 #include "stream/description.h"
 
 struct outlets;
+struct reader_vfio_ops;
 struct read_ahead;
 
 /* Devices that do pre-copy, and those of them whose initial bytes have been sent and announced. */
@@ -54,6 +55,7 @@ struct participant {
 	enum initial_loaded (*initial_loaded)(const void *opaque); /* load */
 	void (*describe)(void *opaque, struct description_device *ret);
 	int (*verify)(void *opaque, const struct description_device *d, struct vfmig_error *err);
+	const struct reader_vfio_ops *vfio_ops; /* load: in the place of ops.load_state */
 	/* Load, state that came by channels: the next packet's bytes, behind which there is room for one more. */
 	int (*take_packet)(void *opaque, bool config, uint8_t *data, size_t length, struct vfmig_error *err);
 	bool (*has_all)(const void *opaque); /* load: to its config record, however it came */
@@ -61,6 +63,11 @@ struct participant {
 	void (*undo_prepare)(void *opaque); /* to a P2P state, if there is one and it will run again */
 	void (*free)(void *opaque);
 };
+
+static inline bool participant_loads(const struct participant *p)
+{
+	return p->ops.load_state || p->vfio_ops;
+}
 
 struct participants {
 	struct participant *list;

@@ -142,7 +142,7 @@ static int begin(struct vfmig_load *l, struct vfmig_error *err)
 	int r = participants_check_p2p(&l->participants, err);
 	/* One without sections of its own (vCPUs) takes part from the beginning. */
 	for (size_t i = 0; i < l->participants.count && r == 0; i++)
-		if (!l->participants.list[i].ops.load_state)
+		if (!participant_loads(&l->participants.list[i]))
 			r = load_begin_taker(&l->participants.list[i], err);
 	if (r < 0)
 		return r;

@@ -105,7 +105,7 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 		    "offset 0x%llx: nobody here takes device %s, and its source would not run again: add it, or "
 		    "save the others alone",
 		    (unsigned long long)record->offset, record->name);
-	if (l->taker && !l->taker->ops.load_state)
+	if (l->taker && !participant_loads(l->taker))
 		return error_set(err, -EINVAL, "offset 0x%llx: section %s: its participant loads nothing",
 				 (unsigned long long)record->offset, record->name);
 	if (kind == 'P' && l->status.phase == VFMIG_PHASE_SETUP)
@@ -154,8 +154,10 @@ static int acknowledge(struct vfmig_load *l, struct vfmig_error *err)
 
 int load_take_body(struct vfmig_load *l, struct vfmig_error *err)
 {
-	int r = l->taker ? reader_feed(l->reader, l->taker->ops.load_state, l->taker->opaque, err)
-			 : reader_skip(l->reader, err);
+	const struct participant *p = l->taker;
+	int r = !p	    ? reader_skip(l->reader, err) :
+		p->vfio_ops ? reader_feed_vfio(l->reader, p->vfio_ops, p->opaque, err) :
+			      reader_feed(l->reader, p->ops.load_state, p->opaque, err);
 	if (r != 0)
 		return r > 0 ? 0 : r;
 	l->in_body = false;

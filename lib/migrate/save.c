@@ -303,7 +303,8 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 
 int vfmig_save_wait(struct vfmig_save *save, short *ret_events)
 {
-	if (save->stage == CONFIRM && save->handover.state != HANDOVER_NONE)
+	bool all_sent = writer_sent(save->writer) == writer_offset(save->writer);
+	if (save->stage == CONFIRM && save->handover.state != HANDOVER_NONE && all_sent)
 		return handover_wait(&save->handover, ret_events);
 	if (save->outlets && !save->pausing && save->stage != CONFIRM) {
 		*ret_events = POLLIN;

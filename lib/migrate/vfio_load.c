@@ -14,7 +14,7 @@
 
 #include "migrate/handlers.h"
 #include "migrate/vfio_config.h"
-#include "stream/vfio_packets.h"
+#include "stream/reader.h"
 
 #define SECTION_VERSION 1u /* of QEMU 5.2 to 10.0 */
 
@@ -30,7 +30,6 @@ struct vfio_load {
 	struct pci_config config;
 
 	/* What has come so far. */
-	struct vfio_parser parser;
 	struct config_record record;
 	bool has_config, has_end;
 	bool has_initial; /* ... and the source says so */
@@ -53,7 +52,6 @@ static int set_state(struct vfio_load *l, enum vfmig_state state, struct vfmig_e
 
 static void forget(struct vfio_load *l)
 {
-	l->parser = (struct vfio_parser) { 0 };
 	l->record.length = 0;
 	l->has_config = l->has_end = l->has_initial = l->by_channels = false;
 	l->data_bytes = l->data_packets = 0;
@@ -103,15 +101,28 @@ static int take_config(struct vfio_load *l, const struct vfio_event *event, stru
 	return config_record_check(&l->record, &l->config, err);
 }
 
-static int take_event(struct vfio_load *l, const struct vfmig_section *section, const struct vfio_event *event,
-		      struct vfmig_error *err)
+/* Are this packet and its section what a device's state is made of? */
+static int check_place(const struct vfio_load *l, const struct vfmig_section *section, const struct vfio_event *event,
+		       struct vfmig_error *err)
 {
 	bool data = event->kind == VFIO_EVENT_DATA_BEGIN || event->kind == VFIO_EVENT_DATA;
+	if (section->version_id != SECTION_VERSION)
+		return error_set(err, -EBADMSG, "section of version %u, expected %u", section->version_id,
+				 SECTION_VERSION);
 	if (section->kind == 'F' ? data || event->kind == VFIO_EVENT_SETUP : event->kind == VFIO_EVENT_CONFIG)
 		return error_set(err, -EBADMSG, "this packet does not belong into a section of kind %s",
 				 section->kind == 'F' ? "FULL" : "START, PART or END");
 	if (l->by_channels && (event->kind == VFIO_EVENT_DATA_BEGIN || event->kind == VFIO_EVENT_CONFIG))
 		return error_set(err, -EBADMSG, "data of a device whose state comes by channels already");
+	return 0;
+}
+
+static int take_event(struct vfio_load *l, const struct vfmig_section *section, const struct vfio_event *event,
+		      struct vfmig_error *err)
+{
+	int r = check_place(l, section, event, err);
+	if (r < 0)
+		return r;
 	switch (event->kind) {
 	case VFIO_EVENT_DATA_BEGIN:
 		if (l->has_config)
@@ -127,10 +138,11 @@ static int take_event(struct vfio_load *l, const struct vfmig_section *section, 
 	case VFIO_EVENT_CONFIG:
 		return take_config(l, event, err);
 	case VFIO_EVENT_INIT_DATA_SENT:
-		l->has_initial = true;
+	case VFIO_EVENT_END:
+		l->has_initial |= event->kind == VFIO_EVENT_INIT_DATA_SENT;
+		l->has_end |= section->kind == 'E';
 		return 0;
 	case VFIO_EVENT_SETUP:
-	case VFIO_EVENT_END:
 		return 0;
 	}
 	return 0;
@@ -150,41 +162,27 @@ static const char *phase_of(char kind)
 	}
 }
 
-static int load_state(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
-		      size_t *ret_used, struct vfmig_error *err)
+/* The next packet of the device's section, or what has come of its data. */
+static int load_state(void *opaque, const struct vfmig_section *section, const struct vfio_event *event,
+		      struct vfmig_error *err)
 {
 	struct vfio_load *l = opaque;
-	size_t used = 0;
 	l->plain = section->section_id - WIRE_VFMIG_PLAIN_ID < WIRE_VFMIG_SECTIONS_MAX;
-	if (section->version_id != SECTION_VERSION)
-		return named(l,
-			     error_set(err, -EBADMSG, "offset 0x%llx: section of version %u, expected %u",
-				       (unsigned long long)section->body_offset, section->version_id, SECTION_VERSION),
-			     phase_of(section->kind), err);
-	for (;;) {
-		struct vfio_event event;
-		size_t n;
-		uint64_t offset = section->offset + used;
-		int r = vfio_parser_next(&l->parser, offset, data + used, length - used, &n, &event, err);
-		if (r == 0)
-			break;
-		if (r > 0) {
-			used += n;
-			int e = take_event(l, section, &event, err);
-			if (e < 0)
-				r = error_prefix(err, e, "offset 0x%llx", (unsigned long long)event.offset);
-		}
-		if (r < 0)
-			return named(l, r, phase_of(section->kind), err);
-		if (event.kind == VFIO_EVENT_END || event.kind == VFIO_EVENT_INIT_DATA_SENT) {
-			l->has_end |= section->kind == 'E';
-			*ret_used = used;
-			return 1;
-		}
-	}
-	*ret_used = used;
-	return 0;
+	int r = take_event(l, section, event, err);
+	if (r < 0)
+		r = error_prefix(err, r, "offset 0x%llx", (unsigned long long)event->offset);
+	return r < 0 ? named(l, r, phase_of(section->kind), err) : 0;
 }
+
+/* Straight into the device's mapped data section. */
+static void *load_place(void *opaque, size_t *ret_length)
+{
+	struct vfio_load *l = opaque;
+	const struct protocol_ops *ops = l->protocol->ops;
+	return ops->write_place && !l->checking && !l->digest ? ops->write_place(l->protocol, ret_length) : NULL;
+}
+
+static const struct reader_vfio_ops vfio_ops = { load_state, load_place };
 
 /* The config record is the content of a packet: CONFIG, record, END_OF_STATE, and nothing else. */
 static int take_config_packet(struct vfio_load *l, uint8_t *data, size_t length, struct vfmig_error *err)
@@ -358,7 +356,6 @@ static void vfio_load_free(void *opaque)
 static const struct vfmig_participant_ops vfio_load_ops = {
 	.size = sizeof(vfio_load_ops),
 	.load_setup = load_setup,
-	.load_state = load_state,
 	.load_complete = load_complete,
 	.start_prepare = start_prepare,
 	.start = start,
@@ -398,6 +395,7 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	added->set_checking = set_checking;
 	added->verify = verify;
 	added->settle = settle;
+	added->vfio_ops = &vfio_ops;
 	added->take_packet = take_packet;
 	added->has_all = has_all;
 	added->initial_loaded = initial_loaded;

@@ -14,7 +14,8 @@
  * be there (AT_FOOTER). All sections that have appeared are kept in a table:
  * PART and END only carry a number.
  *
- * reader_skip.c brings body functions for what nobody wants, reader_hold.c
+ * reader_vfio.c reads the bodies of VFIO sections, whose data can go straight to
+ * where it is wanted, reader_skip.c brings body functions for what nobody wants, reader_hold.c
  * waits for the description when nothing else tells a length, reader_end.c
  * reads it, from a file's end beforehand and in any case where it stands.
  */
@@ -23,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "stream/reader_impl.h"
 
@@ -31,12 +33,12 @@
 static int allocate(struct reader *r, struct vfmig_error *err)
 {
 	r->capacity = READER_BUFFER;
-	r->buffer = malloc(r->capacity);
+	if (posix_memalign((void **)&r->buffer, (size_t)sysconf(_SC_PAGESIZE), r->capacity))
+		r->buffer = NULL;
 	r->sections = calloc(READER_SECTIONS_MAX, sizeof(*r->sections));
-	r->digest = XXH3_createState();
+	r->digest = digest_new();
 	if (!r->buffer || !r->sections || !r->digest)
 		return error_errno(err, -ENOMEM, "stream reader");
-	XXH3_128bits_reset(r->digest);
 	return 0;
 }
 
@@ -62,7 +64,7 @@ void reader_free(struct reader *r)
 {
 	if (!r)
 		return;
-	XXH3_freeState(r->digest);
+	digest_free(r->digest);
 	reader_hold_free(r->hold);
 	description_sizes_free(r->sizes);
 	description_clear(&r->description);
@@ -178,7 +180,7 @@ static int add_section(struct reader *r, const struct reader_section *s, struct 
 		r->plain = s->section_id == WIRE_VFMIG_PLAIN_ID;
 		r->marked = r->plain || s->section_id == WIRE_VFMIG_SECTION_ID;
 		if (r->plain || !r->marked) {
-			XXH3_freeState(r->digest);
+			digest_free(r->digest);
 			r->digest = NULL;
 		}
 	}
@@ -294,6 +296,7 @@ static int section(struct reader *r, uint8_t type, struct reader_record *ret, st
 	r->current_section = s;
 	ret->section = r->current;
 	r->skip = NULL;
+	r->vfio = (struct vfio_parser) { 0 };
 	r->state = IN_BODY;
 	return 0;
 }
@@ -397,18 +400,18 @@ int reader_next(struct reader *r, struct reader_record *ret, struct vfmig_error 
 
 /* --------------------------------------------------------------- bodies */
 
-static void describe_body(const struct reader *r, char *what, size_t size)
+void reader_describe_body(const struct reader *r, char *what, size_t size)
 {
 	const char *kind = r->current.kind == 'S' ? "START" : r->current.kind == 'P' ? "PART" :
 			   r->current.kind == 'E' ? "END" : "FULL";
 	snprintf(what, size, "section '%s' (%s)", r->current_section->id, kind);
 }
 
-static int footer(struct reader *r, struct vfmig_error *err)
+int reader_footer(struct reader *r, struct vfmig_error *err)
 {
 	char what[320];
 
-	describe_body(r, what, sizeof(what));
+	reader_describe_body(r, what, sizeof(what));
 	int rc = reader_need(r, 5, what, err);
 	if (rc < 0)
 		return rc;
@@ -425,11 +428,11 @@ static int footer(struct reader *r, struct vfmig_error *err)
 }
 
 /* More bytes than the body function has seen. */
-static int more_body(struct reader *r, struct vfmig_error *err)
+int reader_more_body(struct reader *r, struct vfmig_error *err)
 {
 	char what[320];
 
-	describe_body(r, what, sizeof(what));
+	reader_describe_body(r, what, sizeof(what));
 	if (r->refused >= READER_GATHER_MAX)
 		return reader_broken(r, 0, err, "no packet ends within %u bytes in %s", READER_GATHER_MAX, what);
 	return reader_need(r, r->refused + 1, what, err);
@@ -438,10 +441,10 @@ static int more_body(struct reader *r, struct vfmig_error *err)
 int reader_feed(struct reader *r, reader_body_fn *fn, void *opaque, struct vfmig_error *err)
 {
 	if (r->state == AT_FOOTER)
-		return footer(r, err);
+		return reader_footer(r, err);
 	if (r->state != IN_BODY)
 		return error_set(err, -EINVAL, "there is no section's body to read");
-	int rc = more_body(r, err);
+	int rc = reader_more_body(r, err);
 	if (rc < 0)
 		return rc;
 	size_t have = reader_have(r), used = 0;
@@ -458,5 +461,5 @@ int reader_feed(struct reader *r, reader_body_fn *fn, void *opaque, struct vfmig
 	if (rc == 0)
 		return 1;
 	r->state = AT_FOOTER;
-	return footer(r, err);
+	return reader_footer(r, err);
 }

@@ -23,6 +23,7 @@
 #include "base/bytes.h"
 #include "link/link.h"
 #include "stream/description.h"
+#include "stream/vfio_packets.h"
 
 #define READER_GATHER_MAX (64u << 10) /* contiguous bytes a body function can ask for */
 #define READER_HOLD_MAX (8u << 20)
@@ -68,6 +69,21 @@ typedef int reader_body_fn(void *opaque, const struct vfmig_section *section, co
 /* 1: took some, call again; 0: body and footer are through; -EAGAIN; -errno. */
 int reader_feed(struct reader *r, reader_body_fn *fn, void *opaque, struct vfmig_error *err);
 int reader_skip(struct reader *r, struct vfmig_error *err);
+
+/* For the body of a VFIO section. NULL functions: nobody wants it. */
+struct reader_vfio_ops {
+	/* Each packet of the body, and its data as it comes. */
+	int (*event)(void *opaque, const struct vfmig_section *section, const struct vfio_event *event,
+		     struct vfmig_error *err);
+	/*
+	 * Where the next bytes of the packet's data should be received, and how many there is room for; NULL: no
+	 * matter where. The event tells how many came there; not all have to come there, and none do
+	 * when they are digested, for which they are not read from there again.
+	 */
+	void *(*place)(void *opaque, size_t *ret_length);
+};
+/* As reader_feed. */
+int reader_feed_vfio(struct reader *r, const struct reader_vfio_ops *ops, void *opaque, struct vfmig_error *err);
 /* Is the body of a section with this id made of VFIO packets? */
 bool reader_is_vfio(const char *id);
 

@@ -120,10 +120,8 @@ static int check_seal(struct reader *r, size_t length, struct vfmig_error *err)
 		return reader_broken(r, 0, err, "the description is too short for a seal");
 	reader_take(r, HEAD + length - SEAL_BYTES);
 	strcpy(r->seal, DESCRIPTION_NO_DIGEST);
-	if (r->digest) {
-		XXH128_hash_t h = XXH3_128bits_digest(r->digest);
-		description_hex(h.high64, h.low64, r->seal);
-	}
+	if (r->digest)
+		digest_get(r->digest, r->seal);
 	strcpy(expected, r->seal);
 	strcpy(expected + DIGEST_HEX - 1, DESCRIPTION_TAIL);
 	if (memcmp(reader_bytes(r), expected, SEAL_BYTES) != 0) {

@@ -4,9 +4,9 @@
 #define VFMIG_STREAM_READER_IMPL_H
 
 #include <inttypes.h>
-#include <xxhash.h>
 
 #include "base/bytes.h"
+#include "stream/digest.h"
 #include "stream/ram.h"
 #include "stream/reader.h"
 #include "stream/vfio_packets.h"
@@ -42,7 +42,7 @@ struct reader {
 	bool link_ended;
 	size_t refused; /* bytes that were not enough for the body function; 0: none were shown to it */
 
-	XXH3_state_t *digest; /* of all that was taken; NULL for a stream without a seal */
+	struct digest *digest; /* of all that was taken; NULL for a stream without a seal */
 	bool marked, verified;
 	bool plain; /* marked, and without digests */
 	char seal[DIGEST_HEX]; /* once it is verified */
@@ -52,10 +52,12 @@ struct reader {
 	struct vfmig_section current;
 	const struct reader_section *current_section;
 
+	struct vfio_parser vfio; /* of the current body, if it is a VFIO device's */
+	size_t read_max;	 /* bytes to read at once; 0: as many as there is room for */
+
 	/* Bodies that nobody wants. */
 	struct ram_skip ram;
 	char ram_capability[64]; /* one that changes ram's format; "": none */
-	struct vfio_parser vfio;
 	uint64_t sized_left;
 	reader_body_fn *skip; /* for the current body; NULL: not chosen yet */
 	struct reader_hold *hold;
@@ -73,7 +75,11 @@ struct reader {
 int reader_need(struct reader *r, size_t n, const char *what, struct vfmig_error *err);
 /* Reads once: bytes (> 0), 0: the link has ended, or -errno. May grow the buffer up to `most`. */
 ssize_t reader_fill(struct reader *r, size_t most, struct vfmig_error *err);
+/* The same into a place that is not the buffer, when nothing is in that: reader_take is not for these. */
+ssize_t reader_read(struct reader *r, void *into, size_t length, struct vfmig_error *err);
 void reader_take(struct reader *r, size_t n);
+/* As it, of bytes that digest_start has got already. */
+void reader_take_digested(struct reader *r, size_t n);
 int reader_truncated(const struct reader *r, uint64_t missing, const char *what, struct vfmig_error *err);
 /* "offset 0x...: message" with -EBADMSG; for what lies `ahead` bytes before the reader. */
 int reader_broken(const struct reader *r, size_t ahead, struct vfmig_error *err, const char *format, ...)
@@ -88,6 +94,11 @@ static inline size_t reader_have(const struct reader *r)
 {
 	return r->end - r->start;
 }
+
+/* Bodies (reader.c): more bytes than were refused, the footer behind all of them, what it is in a message. */
+int reader_more_body(struct reader *r, struct vfmig_error *err);
+int reader_footer(struct reader *r, struct vfmig_error *err);
+void reader_describe_body(const struct reader *r, char *what, size_t size);
 
 /* CONFIGURATION and its subsections (reader_config.c). */
 int reader_configuration(struct reader *r, struct reader_record *ret, struct vfmig_error *err);

@@ -33,12 +33,18 @@ int reader_truncated(const struct reader *r, uint64_t missing, const char *what,
 void reader_take(struct reader *r, size_t n)
 {
 	if (r->digest)
-		XXH3_128bits_update(r->digest, reader_bytes(r), n);
+		digest_update(r->digest, reader_bytes(r), n);
+	reader_take_digested(r, n);
+}
+
+void reader_take_digested(struct reader *r, size_t n)
+{
 	r->start += n;
 	r->offset += n;
 	r->refused = 0;
 }
 
+/* It is page aligned no longer: only what is held until the description comes needs so much. */
 static int grow(struct reader *r, size_t most)
 {
 	size_t capacity = r->capacity * 2 < most ? r->capacity * 2 : most;
@@ -64,15 +70,27 @@ static int make_room(struct reader *r, size_t most)
 	return r->capacity < most ? grow(r, most) : -ENOBUFS;
 }
 
-static ssize_t read_file(struct reader *r, struct vfmig_error *err)
+static ssize_t read_file(struct reader *r, void *into, size_t length, struct vfmig_error *err)
 {
 	uint64_t at = r->offset + reader_have(r);
 	ssize_t n;
 
 	do {
-		n = pread(r->link->file_fd, r->buffer + r->end, r->capacity - r->end, (off_t)at);
+		n = pread(r->link->file_fd, into, length, (off_t)at);
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? error_errno(err, -errno, "read") : n;
+}
+
+ssize_t reader_read(struct reader *r, void *into, size_t length, struct vfmig_error *err)
+{
+	if (r->link_ended)
+		return 0;
+	ssize_t n = r->link->seekable ? read_file(r, into, length, err) : link_read(r->link, into, length, err);
+	if (n == 0)
+		r->link_ended = true;
+	if (n < 0 && n != -EAGAIN)
+		error_prefix(err, (int)n, "offset 0x%" PRIx64, r->offset + reader_have(r));
+	return n;
 }
 
 ssize_t reader_fill(struct reader *r, size_t most, struct vfmig_error *err)
@@ -82,14 +100,12 @@ ssize_t reader_fill(struct reader *r, size_t most, struct vfmig_error *err)
 	int rc = make_room(r, most);
 	if (rc < 0)
 		return error_errno(err, rc, "offset 0x%" PRIx64 ": stream buffer", r->offset);
-	ssize_t n = r->link->seekable ? read_file(r, err) :
-					link_read(r->link, r->buffer + r->end, r->capacity - r->end, err);
-	if (n == 0)
-		r->link_ended = true;
+	size_t room = r->capacity - r->end;
+	if (r->read_max && r->read_max < room)
+		room = r->read_max;
+	ssize_t n = reader_read(r, r->buffer + r->end, room, err);
 	if (n > 0)
 		r->end += (size_t)n;
-	if (n < 0 && n != -EAGAIN)
-		error_prefix(err, (int)n, "offset 0x%" PRIx64, r->offset + reader_have(r));
 	return n;
 }
 

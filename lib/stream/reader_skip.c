@@ -4,37 +4,12 @@
 
 #include "stream/reader_impl.h"
 
-bool reader_is_vfio(const char *id)
-{
-	static const char suffix[] = "/vfio";
-	size_t length = strlen(id), tail = sizeof(suffix) - 1;
-
-	return strcmp(id, suffix + 1) == 0 || (length > tail && strcmp(id + length - tail, suffix) == 0);
-}
-
 static int skip_ram(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
 		    size_t *ret_used, struct vfmig_error *err)
 {
 	struct reader *r = opaque;
 
 	return ram_skip_body(&r->ram, section, data, length, ret_used, err);
-}
-
-static int skip_vfio(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
-		     size_t *ret_used, struct vfmig_error *err)
-{
-	struct reader *r = opaque;
-	size_t at = 0, used;
-	struct vfio_event event;
-	int rc;
-
-	do {
-		rc = vfio_parser_next(&r->vfio, section->offset + at, data + at, length - at, &used, &event, err);
-		if (rc > 0)
-			at += used;
-	} while (rc > 0 && event.kind != VFIO_EVENT_END && event.kind != VFIO_EVENT_INIT_DATA_SENT);
-	*ret_used = at;
-	return rc;
 }
 
 static int skip_sized(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
@@ -88,11 +63,6 @@ static int choose(struct reader *r, struct vfmig_error *err)
 {
 	const char *id = r->current_section->id;
 
-	if (reader_is_vfio(id)) {
-		r->vfio = (struct vfio_parser) { 0 };
-		r->skip = skip_vfio;
-		return 0;
-	}
 	if (strcmp(id, "ram") != 0)
 		return choose_sized(r, err);
 	if (r->ram_capability[0])
@@ -104,6 +74,9 @@ static int choose(struct reader *r, struct vfmig_error *err)
 
 int reader_skip(struct reader *r, struct vfmig_error *err)
 {
+	static const struct reader_vfio_ops nothing = { 0 };
+	if (r->current_section && reader_is_vfio(r->current_section->id))
+		return reader_feed_vfio(r, &nothing, NULL, err);
 	int rc = r->state == IN_BODY && !r->skip ? choose(r, err) : 0;
 
 	return rc < 0 ? rc : reader_feed(r, r->skip, r, err);

@@ -4,16 +4,16 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/bytes.h"
+#include "stream/digest.h"
 
 /* What a handler may copy in one call, and room for the framing around it. */
 #define QUEUE_BYTES ((64u << 10) + 1024u)
 
 struct vfmig_writer {
 	struct vfmig_link *link;
-	XXH3_state_t *digest; /* NULL: the stream has none */
+	struct digest *digest; /* NULL: the stream has none */
 	uint64_t offset;
 	uint8_t *queue; /* [sent, used) waits to be sent */
 	size_t sent, used;
@@ -30,19 +30,18 @@ int writer_new(struct vfmig_link *link, struct vfmig_writer **ret, struct vfmig_
 		return error_errno(err, -ENOMEM, "stream writer");
 	w->link = link;
 	w->queue = malloc(QUEUE_BYTES);
-	w->digest = XXH3_createState();
+	w->digest = digest_new();
 	if (!w->queue || !w->digest) {
 		writer_free(w);
 		return error_errno(err, -ENOMEM, "stream writer");
 	}
-	XXH3_128bits_reset(w->digest);
 	*ret = w;
 	return 0;
 }
 
 void writer_without_digest(struct vfmig_writer *w)
 {
-	XXH3_freeState(w->digest);
+	digest_free(w->digest);
 	w->digest = NULL;
 }
 
@@ -50,7 +49,7 @@ void writer_free(struct vfmig_writer *w)
 {
 	if (!w)
 		return;
-	XXH3_freeState(w->digest);
+	digest_free(w->digest);
 	free(w->queue);
 	free(w->description);
 	free(w);
@@ -74,7 +73,7 @@ bool writer_holds_ref(const struct vfmig_writer *w)
 static void count(struct vfmig_writer *w, const void *data, size_t length)
 {
 	if (w->digest)
-		XXH3_128bits_update(w->digest, data, length);
+		digest_update(w->digest, data, length);
 	w->offset += length;
 }
 
@@ -102,7 +101,9 @@ void vfmig_put_ref(struct vfmig_writer *w, const void *data, size_t length)
 		return;
 	w->ref = data;
 	w->ref_left = length;
-	count(w, data, length);
+	if (w->digest)
+		digest_start(w->digest, data, length);
+	w->offset += length;
 }
 
 void vfmig_put_u8(struct vfmig_writer *w, uint8_t v)
@@ -162,6 +163,8 @@ int writer_flush(struct vfmig_writer *w, struct vfmig_error *err)
 			return (int)sent;
 		taken(w, (size_t)sent);
 	}
+	if (w->digest)
+		digest_wait(w->digest); /* what was referred to may change now */
 	return 0;
 }
 
@@ -218,10 +221,8 @@ static int seal(struct vfmig_writer *w, size_t text_length)
 	w->description = whole;
 	count(w, whole, text_length);
 	strcpy(whole + text_length, DESCRIPTION_NO_DIGEST);
-	if (w->digest) {
-		XXH128_hash_t h = XXH3_128bits_digest(w->digest);
-		description_hex(h.high64, h.low64, whole + text_length);
-	}
+	if (w->digest)
+		digest_get(w->digest, whole + text_length);
 	strcpy(whole + text_length + DIGEST_HEX - 1, DESCRIPTION_TAIL);
 	size_t length = text_length + strlen(whole + text_length);
 	count(w, whole + text_length, length - text_length);

@@ -5,7 +5,8 @@
  * What is put is queued: small things are copied into one buffer (64 KiB), one
  * large thing at a time is referred to where it lies. writer_flush sends until
  * the queue is empty (0) or the link is full (-EAGAIN). Nothing may be put
- * while the queue holds a reference. Every byte put is counted and digested.
+ * while the queue holds a reference. Every byte put is counted and digested (a large one's, in a
+ * thread, while it is being sent).
  */
 #ifndef VFMIG_STREAM_WRITER_H
 #define VFMIG_STREAM_WRITER_H

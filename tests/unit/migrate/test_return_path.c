@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -18,7 +19,7 @@ struct pair {
 	struct vfmig_device *from, *to;
 };
 
-static void pair_open(struct pair *p, const char *to_options)
+static void pair_open_size(struct pair *p, const char *from_options, const char *to_options)
 {
 	int fds[2];
 	struct vfmig_error err;
@@ -26,13 +27,18 @@ static void pair_open(struct pair *p, const char *to_options)
 	assert_int_equal(link_from_fd(fds[0], "a", VFMIG_SAVE, &p->save_link, &err), 0);
 	assert_int_equal(link_from_fd(fds[1], "b", VFMIG_LOAD, &p->load_link, &err), 0);
 	assert_true(p->save_link->two_way && p->load_link->two_way);
-	p->from = open_sim(SMALL);
+	p->from = open_sim(from_options);
 	p->to = open_sim(to_options);
 	work(p->from, 40);
 	assert_int_equal(vfmig_save_new(p->save_link, NULL, &p->save, &err), 0);
 	assert_int_equal(vfmig_save_add_device(p->save, p->from, TEST_ID, &err), 0);
 	assert_int_equal(vfmig_load_new(p->load_link, NULL, &p->load, &err), 0);
 	assert_int_equal(vfmig_load_add_device(p->load, p->to, TEST_ID, &err), 0);
+}
+
+static void pair_open(struct pair *p, const char *to_options)
+{
+	pair_open_size(p, SMALL, to_options);
 }
 
 static void pair_close(struct pair *p)
@@ -211,6 +217,49 @@ static void test_freed_loader(void **state)
 	pair_close(&p);
 }
 
+/* One end after the other as far as it goes, and then when what it waits for has come. */
+static void move_by_polling(struct pair *p)
+{
+	struct vfmig_error err;
+	int s = VFMIG_STEP_AGAIN, l = VFMIG_STEP_AGAIN;
+	while (s != VFMIG_STEP_DONE || l != VFMIG_STEP_DONE) {
+		struct pollfd fds[2] = { { .fd = -1 }, { .fd = -1 } };
+		while (s == VFMIG_STEP_AGAIN)
+			s = vfmig_save_step(p->save, &err);
+		while (l == VFMIG_STEP_AGAIN)
+			l = vfmig_load_step(p->load, &err);
+		if (s < 0 || l < 0)
+			fail_msg("%s", err.message);
+		if (s == VFMIG_STEP_WAIT)
+			fds[0].fd = vfmig_save_wait(p->save, &fds[0].events);
+		if (l == VFMIG_STEP_WAIT)
+			fds[1].fd = vfmig_load_wait(p->load, &fds[1].events);
+		if (fds[0].fd >= 0 || fds[1].fd >= 0)
+			assert_true(poll(fds, 2, 10000) > 0);
+		s = fds[0].revents ? VFMIG_STEP_AGAIN : s;
+		l = fds[1].revents ? VFMIG_STEP_AGAIN : l;
+	}
+}
+
+/* With hardly any room in the socket, so that one or the other of these waits for it at the very end of the stream. */
+static void test_waits_for_room_to_the_last_byte(void **state)
+{
+	(void)state;
+	for (int kib = 64; kib <= 128; kib += 4) {
+		struct pair p;
+		char from[64], to[64];
+		int smallest = 1;
+		snprintf(from, sizeof(from), "size=%dK,section=64K,rate=1,start", kib);
+		snprintf(to, sizeof(to), "size=%dK,section=64K,rate=1", kib);
+		pair_open_size(&p, from, to);
+		assert_int_equal(setsockopt(p.save_link->wait_fd, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof(smallest)),
+				 0);
+		move_by_polling(&p);
+		assert_int_equal(sim_state(p.to), VFMIG_STATE_RUNNING);
+		pair_close(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -218,6 +267,7 @@ int main(void)
 		cmocka_unit_test(test_nobody_takes_the_second),
 		cmocka_unit_test(test_freed_loader),
 		cmocka_unit_test(test_both_ends_in_one_event_loop),
+		cmocka_unit_test(test_waits_for_room_to_the_last_byte),
 		cmocka_unit_test(test_refused_source_runs_again),
 		cmocka_unit_test(test_lost_link),
 	};
