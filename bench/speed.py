@@ -28,7 +28,7 @@ OFF = ["--no-digest"]
 def on(cpu):
     """What is started here runs there."""
     before = os.sched_getaffinity(0)
-    if not ARGS.no_pin:
+    if ARGS.pin:
         os.sched_setaffinity(0, {cpu})
     try:
         yield
@@ -269,7 +269,7 @@ def arguments():
     p.add_argument("--size", type=size_of, default=GIB, help="of the state (1G)")
     p.add_argument("--section", type=size_of, default=16 << 20, help="data section, of whole MiB (16M)")
     p.add_argument("--check", choices=["all", "spot"], default="spot", help="what a loading device looks at")
-    p.add_argument("--no-pin", action="store_true", help="let the scheduler choose CPUs")
+    p.add_argument("--pin", action="store_true", help="who saves or loads to CPU 0, the other end to CPU 1")
     p.add_argument("--output", default=os.path.join(os.path.dirname(tap.VFMIG), "bench", "speed"),
                    help="writes OUTPUT.json and OUTPUT.svg")
     return p.parse_args()

@@ -6,7 +6,7 @@
  *   speed_limits pread PATH BYTES SECTION      pread() of a memfd into an aligned buffer of 1 MiB, and write()
  *   speed_limits unaligned PATH BYTES SECTION  the same, the buffer 16 bytes behind a page's begin
  *   speed_limits into PATH BYTES SECTION       listens: reads straight into a mapped section
- *   speed_limits pwrite PATH BYTES SECTION     listens: reads 1 MiB, and pwrite() to a memfd
+ *   speed_limits pwrite PATH BYTES SECTION     listens: reads 1 MiB or what has come of it, and pwrite() to a memfd
  */
 #include <errno.h>
 #include <stdint.h>
@@ -90,10 +90,14 @@ static void run_pread(struct limit *l)
 	}
 }
 
-static void receive(const struct limit *l, uint8_t *to, size_t length)
+/* What has come, at most so much. */
+static size_t receive(const struct limit *l, uint8_t *to, size_t length)
 {
-	if (recv(l->link, to, length, MSG_WAITALL) != (ssize_t)length)
+	ssize_t n = recv(l->link, to, length, 0);
+
+	if (n <= 0)
 		fail("recv");
+	return (size_t)n;
 }
 
 static void run_into(struct limit *l)
@@ -102,7 +106,9 @@ static void run_into(struct limit *l)
 
 	for (uint64_t done = 0, n; done < l->bytes; done += n) {
 		n = piece_at(l, done, &at);
-		receive(l, l->section + at, n);
+		if (n > l->section_bytes - (size_t)at)
+			n = l->section_bytes - (size_t)at;
+		n = receive(l, l->section + at, n);
 	}
 }
 
@@ -111,8 +117,7 @@ static void run_pwrite(struct limit *l)
 	off_t at;
 
 	for (uint64_t done = 0, n; done < l->bytes; done += n) {
-		n = piece_at(l, done, &at);
-		receive(l, l->buffer, n);
+		n = receive(l, l->buffer, piece_at(l, done, &at));
 		if (pwrite(l->memfd, l->buffer, n, at) != (ssize_t)n)
 			fail("pwrite");
 	}

@@ -12,6 +12,7 @@
 
 struct outlets;
 struct reader_vfio_ops;
+struct write_behind;
 struct read_ahead;
 
 /* Devices that do pre-copy, and those of them whose initial bytes have been sent and announced. */
@@ -91,7 +92,8 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 		  struct vfmig_error *err);
 /* id NULL: taken from the stream's only VFIO device. */
 int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id,
-		  const struct vfmig_load_options *opts, const struct log *log, struct vfmig_error *err);
+		  const struct vfmig_load_options *opts, struct write_behind *behind, const struct log *log,
+		  struct vfmig_error *err);
 /* What all have left, added up: bytes, stop_ns (devices stop together: the slowest one's) and unknown of *ret. */
 int participants_pending(const struct participants *p, bool exact, struct converge_pending *ret,
 			 struct vfmig_error *err);

@@ -50,6 +50,8 @@ int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opt
 		r = error_errno(err, -errno, "eventfd");
 	l->log = (struct log) { l->opts.log, l->opts.log_opaque };
 	if (r == 0)
+		r = write_behind_new(&l->behind, err);
+	if (r == 0)
 		r = handover_init(&l->handover, HANDOVER_DESTINATION, link, NULL, l->opts.retry_for_ns, &l->log, err);
 	if (r < 0) {
 		vfmig_load_free(l);
@@ -75,6 +77,7 @@ void vfmig_load_free(struct vfmig_load *load)
 	reader_free(load->reader);
 	handover_clear(&load->handover);
 	channels_free(load->channels);
+	write_behind_free(load->behind);
 	if (load->cancel_fd >= 0)
 		close(load->cancel_fd);
 	free(load);
@@ -88,7 +91,8 @@ static int check_not_begun(const struct vfmig_load *load, struct vfmig_error *er
 int vfmig_load_add_device(struct vfmig_load *load, struct vfmig_device *device, const char *id, struct vfmig_error *err)
 {
 	int r = check_not_begun(load, err);
-	return r < 0 ? r : vfio_load_add(&load->participants, device, id, &load->opts, &load->log, err);
+	return r < 0 ? r : vfio_load_add(&load->participants, device, id, &load->opts, load->behind,
+				    &load->log, err);
 }
 
 int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_participant_ops *ops, void *opaque,
@@ -293,6 +297,7 @@ static void take_back(struct vfmig_load *l, int code, struct vfmig_error *err)
 {
 	struct vfmig_error trouble;
 	char cause[sizeof(trouble.message)] = "";
+	write_behind_drop(l->behind);
 	bool undone = participants_undo(&l->participants, &trouble);
 	l->status.source_may_run = undone;
 	if (err) {

@@ -9,6 +9,7 @@
 #include "migrate/handlers.h"
 #include "migrate/handover.h"
 #include "migrate/memory.h"
+#include "migrate/write_behind.h"
 #include "stream/reader.h"
 
 enum load_stage { CHECK, READ, COMPLETE, HOLD, AGREE, START_PREPARE, START, REPORT, DONE };
@@ -21,6 +22,7 @@ struct vfmig_load {
 	struct vfmig_load_options opts;
 	struct log log;
 	struct participants participants;
+	struct write_behind *behind;
 	const struct vfmig_memory *memory; /* NULL: none */
 	struct return_path return_path;
 	bool return_path_open;

@@ -2,20 +2,16 @@
 /* read_ahead.c: one thread that reads, a queue of what it has read, and the buffers of both. */
 #include "migrate/read_ahead.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/thread.h"
+#include "base/worker.h"
 
 #define AHEAD 8u /* pieces, beside those that are held */
 #define BUFFERS_MAX (AHEAD + VFMIG_MULTIFD_CHANNELS_MAX + 1)
 
 struct read_ahead {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t wake_thread, wake_caller;
-	bool has_lock, has_thread, quit;
+	struct worker worker;
 
 	uint8_t *memory; /* buffers of READ_AHEAD_BYTES */
 	unsigned int buffers;
@@ -54,9 +50,9 @@ static void read_one(struct read_ahead *a)
 	struct protocol_piece piece = { 0 };
 	uint8_t *buffer = take_buffer(a);
 	a->reading = true;
-	pthread_mutex_unlock(&a->lock);
+	pthread_mutex_unlock(&a->worker.lock);
 	int r = p->ops->read(p, buffer, READ_AHEAD_BYTES, &piece, &a->error);
-	pthread_mutex_lock(&a->lock);
+	pthread_mutex_lock(&a->worker.lock);
 	a->reading = false;
 	if (r < 0 || piece.length == 0) {
 		a->code = r;
@@ -65,40 +61,30 @@ static void read_one(struct read_ahead *a)
 	} else {
 		a->queue[(a->first + a->count++) % (BUFFERS_MAX + 1)] = piece;
 	}
-	pthread_cond_signal(&a->wake_caller);
+	pthread_cond_signal(&a->worker.wake_owner);
 }
 
 static void *read_all(void *opaque)
 {
 	struct read_ahead *a = opaque;
-	pthread_mutex_lock(&a->lock);
-	while (!a->quit) {
+	pthread_mutex_lock(&a->worker.lock);
+	while (!a->worker.quit) {
 		if (a->of && !a->ended && !a->stop && a->num_free > 0)
 			read_one(a);
 		else
-			pthread_cond_wait(&a->wake_thread, &a->lock);
+			pthread_cond_wait(&a->worker.wake_thread, &a->worker.lock);
 	}
-	pthread_mutex_unlock(&a->lock);
+	pthread_mutex_unlock(&a->worker.lock);
 	return NULL;
-}
-
-static int start(struct read_ahead *a)
-{
-	int r = -pthread_mutex_init(&a->lock, NULL);
-	if (r == 0) {
-		a->has_lock = true;
-		pthread_cond_init(&a->wake_thread, NULL); /* glibc's cannot fail without attributes */
-		pthread_cond_init(&a->wake_caller, NULL);
-		r = thread_start(&a->thread, read_all, a);
-	}
-	a->has_thread = r == 0;
-	return r;
 }
 
 int read_ahead_new(unsigned int held, struct read_ahead **ret, struct vfmig_error *err)
 {
 	struct read_ahead *a = calloc(1, sizeof(*a));
-	int r = a && held <= BUFFERS_MAX - AHEAD ? 0 : -ENOMEM;
+	if (!a)
+		return error_errno(err, -ENOMEM, "reading ahead");
+	worker_init(&a->worker);
+	int r = held <= BUFFERS_MAX - AHEAD ? 0 : -EINVAL;
 	if (r == 0) {
 		a->buffers = AHEAD + held;
 		a->num_free = a->buffers;
@@ -108,7 +94,7 @@ int read_ahead_new(unsigned int held, struct read_ahead **ret, struct vfmig_erro
 				    (size_t)a->buffers * READ_AHEAD_BYTES);
 	}
 	if (r == 0)
-		r = start(a);
+		r = worker_start(&a->worker, read_all, a);
 	if (r < 0) {
 		read_ahead_free(a);
 		return error_errno(err, r, "reading ahead");
@@ -121,19 +107,8 @@ void read_ahead_free(struct read_ahead *a)
 {
 	if (!a)
 		return;
-	if (a->has_thread) {
-		read_ahead_stop(a);
-		pthread_mutex_lock(&a->lock);
-		a->quit = true;
-		pthread_cond_signal(&a->wake_thread);
-		pthread_mutex_unlock(&a->lock);
-		pthread_join(a->thread, NULL);
-	}
-	if (a->has_lock) {
-		pthread_cond_destroy(&a->wake_thread);
-		pthread_cond_destroy(&a->wake_caller);
-		pthread_mutex_destroy(&a->lock);
-	}
+	read_ahead_stop(a);
+	worker_end(&a->worker);
 	free(a->memory);
 	free(a);
 }
@@ -155,13 +130,13 @@ static int next_now(struct read_ahead *a, struct protocol *p, struct protocol_pi
 static int next_ahead(struct read_ahead *a, struct protocol *p, struct protocol_piece *ret, struct vfmig_error *err)
 {
 	int r = 0;
-	pthread_mutex_lock(&a->lock);
+	pthread_mutex_lock(&a->worker.lock);
 	if (!a->of) {
 		a->of = p;
-		pthread_cond_signal(&a->wake_thread);
+		pthread_cond_signal(&a->worker.wake_thread);
 	}
 	while (!a->count && !a->ended)
-		pthread_cond_wait(&a->wake_caller, &a->lock);
+		pthread_cond_wait(&a->worker.wake_owner, &a->worker.lock);
 	if (a->count) {
 		*ret = a->queue[a->first];
 		a->first = (a->first + 1) % (BUFFERS_MAX + 1);
@@ -174,7 +149,7 @@ static int next_ahead(struct read_ahead *a, struct protocol *p, struct protocol_
 		a->of = NULL;
 		a->ended = false;
 	}
-	pthread_mutex_unlock(&a->lock);
+	pthread_mutex_unlock(&a->worker.lock);
 	return r;
 }
 
@@ -191,26 +166,26 @@ void read_ahead_release(struct read_ahead *a, const struct protocol_piece *piece
 {
 	if (!is_ours(a, piece))
 		return;
-	pthread_mutex_lock(&a->lock);
+	pthread_mutex_lock(&a->worker.lock);
 	give_back(a, piece->data);
 	if (a->num_free == 1)
-		pthread_cond_signal(&a->wake_thread);
-	pthread_mutex_unlock(&a->lock);
+		pthread_cond_signal(&a->worker.wake_thread);
+	pthread_mutex_unlock(&a->worker.lock);
 }
 
 void read_ahead_stop(struct read_ahead *a)
 {
 	if (!a)
 		return;
-	pthread_mutex_lock(&a->lock);
+	pthread_mutex_lock(&a->worker.lock);
 	a->stop = true;
 	while (a->reading)
-		pthread_cond_wait(&a->wake_caller, &a->lock);
+		pthread_cond_wait(&a->worker.wake_owner, &a->worker.lock);
 	for (; a->count; a->count--) {
 		give_back(a, a->queue[a->first].data);
 		a->first = (a->first + 1) % (BUFFERS_MAX + 1);
 	}
 	a->of = NULL;
 	a->ended = a->stop = false;
-	pthread_mutex_unlock(&a->lock);
+	pthread_mutex_unlock(&a->worker.lock);
 }

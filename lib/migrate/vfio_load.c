@@ -14,6 +14,7 @@
 
 #include "migrate/handlers.h"
 #include "migrate/vfio_config.h"
+#include "migrate/write_behind.h"
 #include "stream/reader.h"
 
 #define SECTION_VERSION 1u /* of QEMU 5.2 to 10.0 */
@@ -21,6 +22,7 @@
 struct vfio_load {
 	struct vfmig_device *device;
 	struct protocol *protocol;
+	struct write_behind *behind;
 	const struct log *log;
 	bool no_start;
 	bool checking; /* verify only: the device is read, never written */
@@ -33,7 +35,8 @@ struct vfio_load {
 	struct config_record record;
 	bool has_config, has_end;
 	bool has_initial; /* ... and the source says so */
-	bool plain; /* the stream has no digests */
+	bool plain;  /* the stream has no digests */
+	bool sealed; /* it has a seal */
 	bool by_channels; /* packets have come: nothing more by the stream itself */
 	uint64_t data_bytes, data_packets;
 	XXH3_state_t *digest; /* of the device's data; NULL: no channels, the stream's seal says it all */
@@ -79,12 +82,53 @@ static int load_setup(void *opaque, struct vfmig_error *err)
 	return r < 0 ? named(l, r, "setup", err) : 0;
 }
 
+/*
+ * What is mapped is received where it belongs, by no thread but the caller's. With digests it is not: what is in
+ * the device's memory is not read back to be digested.
+ */
+static bool is_direct(const struct vfio_load *l)
+{
+	return l->protocol->mapped && !l->sealed;
+}
+
+static int begin_chunk(struct vfio_load *l, uint64_t size, struct vfmig_error *err)
+{
+	return l->checking   ? 0 :
+	       is_direct(l)  ? l->protocol->ops->write_begin(l->protocol, size, err) :
+			       write_behind_chunk(l->behind, l->protocol, size, err);
+}
+
+static int end_chunk(struct vfio_load *l, struct vfmig_error *err)
+{
+	return l->checking  ? 0 :
+	       is_direct(l) ? l->protocol->ops->write_end(l->protocol, err) :
+			      write_behind_chunk_end(l->behind, err);
+}
+
+static int write_behind(struct vfio_load *l, const uint8_t *data, size_t length, struct vfmig_error *err)
+{
+	int r = 0;
+	while (length > 0 && r == 0) {
+		size_t room;
+		uint8_t *place = write_behind_place(l->behind, &room);
+		size_t n = length < room ? length : room;
+		if (place != data)
+			memcpy(place, data, n);
+		r = write_behind_put(l->behind, n, err);
+		data += n;
+		length -= n;
+	}
+	return r;
+}
+
 static int take_data(struct vfio_load *l, const struct vfio_event *event, struct vfmig_error *err)
 {
 	if (l->digest && !l->plain)
 		XXH3_128bits_update(l->digest, event->data, event->length);
 	l->data_bytes += event->length;
-	return l->checking ? 0 : l->protocol->ops->write_piece(l->protocol, event->data, event->length, err);
+	return l->checking  ? 0 :
+	       is_direct(l) ? l->protocol->ops->write_piece(l->protocol, event->data, event->length, err) :
+			      write_behind(l, event->data, event->length, err);
 }
 
 /* Checked at once, so that a stranger's record stops the load; restored later. */
@@ -130,18 +174,18 @@ static int take_event(struct vfio_load *l, const struct vfmig_section *section, 
 		if (event->size == 0)
 			return 0;
 		l->data_packets++;
-		return l->checking ? 0 : l->protocol->ops->write_begin(l->protocol, event->size, err);
+		return begin_chunk(l, event->size, err);
 	case VFIO_EVENT_DATA:
 		return take_data(l, event, err);
 	case VFIO_EVENT_DATA_END:
-		return l->checking ? 0 : l->protocol->ops->write_end(l->protocol, err);
+		return end_chunk(l, err);
 	case VFIO_EVENT_CONFIG:
 		return take_config(l, event, err);
 	case VFIO_EVENT_INIT_DATA_SENT:
 	case VFIO_EVENT_END:
 		l->has_initial |= event->kind == VFIO_EVENT_INIT_DATA_SENT;
 		l->has_end |= section->kind == 'E';
-		return 0;
+		return l->checking ? 0 : write_behind_flush(l->behind, err);
 	case VFIO_EVENT_SETUP:
 		return 0;
 	}
@@ -168,18 +212,21 @@ static int load_state(void *opaque, const struct vfmig_section *section, const s
 {
 	struct vfio_load *l = opaque;
 	l->plain = section->section_id - WIRE_VFMIG_PLAIN_ID < WIRE_VFMIG_SECTIONS_MAX;
+	l->sealed = section->section_id - WIRE_VFMIG_SECTION_ID < WIRE_VFMIG_SECTIONS_MAX;
 	int r = take_event(l, section, event, err);
 	if (r < 0)
 		r = error_prefix(err, r, "offset 0x%llx", (unsigned long long)event->offset);
 	return r < 0 ? named(l, r, phase_of(section->kind), err) : 0;
 }
 
-/* Straight into the device's mapped data section. */
+/* Straight into the device's mapped data section, or from where the thread will write it. */
 static void *load_place(void *opaque, size_t *ret_length)
 {
 	struct vfio_load *l = opaque;
-	const struct protocol_ops *ops = l->protocol->ops;
-	return ops->write_place && !l->checking && !l->digest ? ops->write_place(l->protocol, ret_length) : NULL;
+	struct protocol *p = l->protocol;
+	return l->checking  ? NULL :
+	       is_direct(l) ? p->ops->write_place(p, ret_length) :
+			      write_behind_place(l->behind, ret_length);
 }
 
 static const struct reader_vfio_ops vfio_ops = { load_state, load_place };
@@ -206,20 +253,23 @@ static int take_config_packet(struct vfio_load *l, uint8_t *data, size_t length,
 static int take_packet(void *opaque, bool config, uint8_t *data, size_t length, struct vfmig_error *err)
 {
 	struct vfio_load *l = opaque;
-	struct vfio_event event = { .kind = VFIO_EVENT_DATA, .data = data, .length = length };
 	int r = 0;
 	if (l->has_config)
 		r = error_set(err, -EBADMSG, "state by a channel after the config record, which ends a device's state");
 	l->by_channels = true;
+	if (r == 0 && !l->checking)
+		r = write_behind_flush(l->behind, err); /* what came by the stream */
 	if (r == 0 && config) {
 		r = take_config_packet(l, data, length, err);
 	} else if (r == 0 && length > 0) {
 		l->data_packets++;
-		if (!l->checking)
-			r = l->protocol->ops->write_begin(l->protocol, length, err);
+		l->data_bytes += length;
+		if (l->digest && !l->plain)
+			XXH3_128bits_update(l->digest, data, length);
+		r = l->protocol->ops->write_begin(l->protocol, length, err);
 		if (r == 0)
-			r = take_data(l, &event, err);
-		if (r == 0 && !l->checking)
+			r = l->protocol->ops->write_piece(l->protocol, data, length, err);
+		if (r == 0)
 			r = l->protocol->ops->write_end(l->protocol, err);
 	}
 	return r < 0 ? named(l, r, config ? "loading config space" : "loading stop-and-copy data", err) : 0;
@@ -370,7 +420,8 @@ static void set_checking(void *opaque, bool checking)
 }
 
 int vfio_load_add(struct participants *p, struct vfmig_device *device, const char *id,
-		  const struct vfmig_load_options *opts, const struct log *log, struct vfmig_error *err)
+		  const struct vfmig_load_options *opts, struct write_behind *behind, const struct log *log,
+		  struct vfmig_error *err)
 {
 	struct participant *added;
 	struct vfio_load *l = calloc(1, sizeof(*l));
@@ -382,6 +433,7 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	}
 	l->device = device;
 	l->protocol = device->protocol;
+	l->behind = behind;
 	l->log = log;
 	l->no_start = opts->no_start;
 	forget(l);

@@ -5,20 +5,17 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
-#include "base/thread.h"
+#include "base/worker.h"
 
 /* A smaller piece is digested in less time than a thread takes to wake up. */
 #define LARGE (128u << 10)
 
 struct digest {
 	XXH3_state_t *state;
-	enum { NO_THREAD, THREAD, FAILED } thread_state; /* it is started with the first large piece */
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t wake_thread, wake_caller;
+	struct worker worker; /* started with the first large piece */
+	bool has_failed;      /* ... and that was not possible */
 	const void *data; /* the thread's piece; NULL: none */
 	size_t length;
-	bool quit;
 	bool started; /* only the caller's: data may still be the thread's */
 };
 
@@ -33,9 +30,7 @@ struct digest *digest_new(void)
 		return NULL;
 	}
 	XXH3_128bits_reset(d->state);
-	pthread_mutex_init(&d->lock, NULL); /* glibc's cannot fail without attributes */
-	pthread_cond_init(&d->wake_thread, NULL);
-	pthread_cond_init(&d->wake_caller, NULL);
+	worker_init(&d->worker);
 	return d;
 }
 
@@ -43,16 +38,7 @@ void digest_free(struct digest *d)
 {
 	if (!d)
 		return;
-	if (d->thread_state == THREAD) {
-		pthread_mutex_lock(&d->lock);
-		d->quit = true;
-		pthread_cond_signal(&d->wake_thread);
-		pthread_mutex_unlock(&d->lock);
-		pthread_join(d->thread, NULL);
-	}
-	pthread_cond_destroy(&d->wake_thread);
-	pthread_cond_destroy(&d->wake_caller);
-	pthread_mutex_destroy(&d->lock);
+	worker_end(&d->worker);
 	XXH3_freeState(d->state);
 	free(d);
 }
@@ -60,19 +46,19 @@ void digest_free(struct digest *d)
 static void *digest_all(void *opaque)
 {
 	struct digest *d = opaque;
-	pthread_mutex_lock(&d->lock);
-	while (!d->quit) {
+	pthread_mutex_lock(&d->worker.lock);
+	while (!d->worker.quit) {
 		if (!d->data) {
-			pthread_cond_wait(&d->wake_thread, &d->lock);
+			pthread_cond_wait(&d->worker.wake_thread, &d->worker.lock);
 			continue;
 		}
-		pthread_mutex_unlock(&d->lock);
+		pthread_mutex_unlock(&d->worker.lock);
 		XXH3_128bits_update(d->state, d->data, d->length);
-		pthread_mutex_lock(&d->lock);
+		pthread_mutex_lock(&d->worker.lock);
 		d->data = NULL;
-		pthread_cond_signal(&d->wake_caller);
+		pthread_cond_signal(&d->worker.wake_owner);
 	}
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&d->worker.lock);
 	return NULL;
 }
 
@@ -85,28 +71,28 @@ void digest_update(struct digest *d, const void *data, size_t length)
 void digest_start(struct digest *d, const void *data, size_t length)
 {
 	digest_wait(d);
-	if (length >= LARGE && d->thread_state == NO_THREAD)
-		d->thread_state = thread_start(&d->thread, digest_all, d) == 0 ? THREAD : FAILED;
-	if (length < LARGE || d->thread_state != THREAD) {
+	if (length >= LARGE && !d->worker.has_thread && !d->has_failed)
+		d->has_failed = worker_start(&d->worker, digest_all, d) < 0;
+	if (length < LARGE || d->has_failed) {
 		XXH3_128bits_update(d->state, data, length);
 		return;
 	}
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&d->worker.lock);
 	d->data = data;
 	d->length = length;
 	d->started = true;
-	pthread_cond_signal(&d->wake_thread);
-	pthread_mutex_unlock(&d->lock);
+	pthread_cond_signal(&d->worker.wake_thread);
+	pthread_mutex_unlock(&d->worker.lock);
 }
 
 void digest_wait(struct digest *d)
 {
 	if (!d->started)
 		return;
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&d->worker.lock);
 	while (d->data)
-		pthread_cond_wait(&d->wake_caller, &d->lock);
-	pthread_mutex_unlock(&d->lock);
+		pthread_cond_wait(&d->worker.wake_owner, &d->worker.lock);
+	pthread_mutex_unlock(&d->worker.lock);
 	d->started = false;
 }
 

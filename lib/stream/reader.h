@@ -77,8 +77,8 @@ struct reader_vfio_ops {
 		     struct vfmig_error *err);
 	/*
 	 * Where the next bytes of the packet's data should be received, and how many there is room for; NULL: no
-	 * matter where. The event tells how many came there; not all have to come there, and none do
-	 * when they are digested, for which they are not read from there again.
+	 * matter where. The event tells how many came there; not all have to. In a stream with digests they are read
+	 * from there until the next event has come.
 	 */
 	void *(*place)(void *opaque, size_t *ret_length);
 };

@@ -29,7 +29,7 @@ static int receive(struct reader *r, const struct reader_vfio_ops *ops, void *op
 {
 	char what[320];
 	size_t length = 0;
-	void *place = ops->place && r->vfio.left && !reader_have(r) && !r->digest ? ops->place(opaque, &length) : NULL;
+	void *place = ops->place && r->vfio.left && !reader_have(r) ? ops->place(opaque, &length) : NULL;
 
 	if (!place)
 		return 0;
@@ -41,6 +41,8 @@ static int receive(struct reader *r, const struct reader_vfio_ops *ops, void *op
 		return reader_truncated(r, r->vfio.left, what, err);
 	}
 	struct vfio_event event = { VFIO_EVENT_DATA, r->offset, (uint64_t)n, place, (size_t)n };
+	if (r->digest)
+		digest_start(r->digest, place, (size_t)n);
 	int rc = tell(r, ops, opaque, &event, err);
 	if (rc < 0)
 		return rc;
