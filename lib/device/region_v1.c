@@ -9,9 +9,15 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/bytes.h"
 #include "device/protocol.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
 
 #define REGION_TYPE_MIGRATION 3u    /* VFIO_REGION_TYPE_MIGRATION_DEPRECATED */
 #define REGION_SUBTYPE_MIGRATION 1u /* VFIO_REGION_SUBTYPE_MIGRATION_DEPRECATED */
@@ -128,6 +134,19 @@ static int v1_arc(enum vfmig_state from, enum vfmig_state to)
 	return legal ? row : -1;
 }
 
+/*
+ * The mappings' pages before they are needed, so that a stopped device does not wait for page faults. What
+ * cannot be had so (a device's own memory, an older kernel) is had by faults.
+ */
+static void prepare_mappings(const struct region_v1 *r, enum vfmig_state state)
+{
+	int advice = state == VFMIG_STATE_RESUMING ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+	bool moves = state == VFMIG_STATE_RESUMING || state == VFMIG_STATE_PRE_COPY || state == VFMIG_STATE_STOP_COPY;
+	for (size_t i = 0; moves && i < r->info.num_areas; i++)
+		if (r->maps[i])
+			(void)madvise(r->maps[i], (size_t)r->info.areas[i].size, advice);
+}
+
 static int v1_set_state(struct protocol *p, enum vfmig_state state, struct vfmig_error *err)
 {
 	struct region_v1 *r = v1(p);
@@ -164,6 +183,8 @@ static int v1_set_state(struct protocol *p, enum vfmig_state state, struct vfmig
 	if (p->state != state)
 		return error_set(err, -EIO, "transition from %s to %s was accepted, but the device is in %s",
 				 vfmig_state_name(from), vfmig_state_name(state), vfmig_state_name(p->state));
+	if (from != VFMIG_STATE_PRE_COPY)
+		prepare_mappings(r, state);
 	return 0;
 }
 
