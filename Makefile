@@ -30,6 +30,8 @@ bench: all
 	@bench/devices.py $(BUILD)/vfmig
 	@$(BUILD)/bench/dirty_cost
 	@VFMIG=$(abspath $(BUILD))/vfmig bench/speed.py
+	@VFMIG=$(abspath $(BUILD))/vfmig bench/scale.py
+	@$(BUILD)/bench/zero_copy
 
 install: all
 	@meson install -C $(BUILD) --no-rebuild
