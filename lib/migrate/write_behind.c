@@ -125,7 +125,8 @@ int write_behind_chunk(struct write_behind *b, struct protocol *p, uint64_t size
 	int r = b->to == p ? failed(b, err) : write_behind_flush(b, err);
 	if (r < 0)
 		return r;
-	b->to = p;
+	if (b->to != p) /* nothing is being written: see the flush */
+		b->to = p;
 	b->open.chunk = size;
 	return 0;
 }
