@@ -238,6 +238,22 @@ def print_row(name, result):
     sys.stdout.flush()
 
 
+def table(results, path):
+    """As doc/speed.md has it."""
+    lines = ["| work | who | GiB/s (least to most) | CPU s/GiB | vfmig's throughput / CPU against it |",
+             "| --- | --- | --- | --- | --- |"]
+    for row, r in results.items():
+        ours = r["summary"]["vfmig"]
+        for who, s in r["summary"].items():
+            g, cpu = s["gib_s"], s["cpu_s_gib"]["median"]
+            ratio = "" if who == "vfmig" else "%.2fx / %.2fx" % (
+                ours["gib_s"]["median"] / g["median"], ours["cpu_s_gib"]["median"] / max(cpu, 1e-9))
+            lines.append("| %s | %s | %.2f (%.2f to %.2f) | %.3f | %s |" % (row, who, g["median"], g["least"],
+                                                                           g["most"], cpu, ratio))
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("\n".join([*lines, ""]))
+
+
 def plot(results, path):
     """A bar for each median, a line from the least to the most."""
     bars = [(row, who, s["gib_s"]) for row, r in results.items() for who, s in r["summary"].items()]
@@ -271,7 +287,7 @@ def arguments():
     p.add_argument("--check", choices=["all", "spot"], default="spot", help="what a loading device looks at")
     p.add_argument("--pin", action="store_true", help="who saves or loads to CPU 0, the other end to CPU 1")
     p.add_argument("--output", default=os.path.join(os.path.dirname(tap.VFMIG), "bench", "speed"),
-                   help="writes OUTPUT.json and OUTPUT.svg")
+                   help="writes OUTPUT.json, OUTPUT.svg and OUTPUT.md")
     return p.parse_args()
 
 
@@ -287,6 +303,7 @@ def main():
         json.dump({"rounds": ARGS.rounds, "section": ARGS.section, "rows": results}, f, indent=1)
     if results:
         plot(results, ARGS.output + ".svg")
+        table(results, ARGS.output + ".md")
     sys.exit(1 if failed else 0)
 
 
