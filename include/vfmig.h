@@ -187,7 +187,13 @@ struct vfmig_link_options {
 	bool insecure;
 	/* Loading: how many may be made at the same time, beside the first (multifd_channels). */
 	uint32_t further_connections;
+	/*
+	 * Saving: compress the stream with zstd at this level, 1 to VFMIG_ZSTD_LEVEL_MAX; a QEMU does not read that.
+	 * Loading recognises it without a word; not 0: refuse what is not compressed.
+	 */
+	uint32_t zstd_level;
 };
+#define VFMIG_ZSTD_LEVEL_MAX 19u
 
 /*
  * Opens file:PATH, - (stdin or stdout), fd:N (takes), exec:COMMAND, unix:PATH,
@@ -391,6 +397,7 @@ struct vfmig_status {
 	 * ones were written, and what the last time added, in how long. */
 	uint64_t memory_pages, memory_zero_pages;
 	uint64_t dirty_syncs, dirty_pages, dirty_interval_ns;
+	uint64_t compressed_bytes; /* what total_bytes are on the link; 0: not compressed */
 };
 
 enum vfmig_log_level { VFMIG_LOG_WARNING, VFMIG_LOG_INFO, VFMIG_LOG_DEBUG };

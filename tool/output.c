@@ -80,6 +80,8 @@ static struct json_object *status_json(const char *event, const struct vfmig_sta
 	add_number(o, "precopy_bytes", s->precopy_bytes);
 	add_number(o, "stop_copy_bytes", s->stop_copy_bytes);
 	add_number(o, "total_bytes", s->total_bytes);
+	if (s->compressed_bytes)
+		add_number(o, "compressed_bytes", s->compressed_bytes);
 	add_number(o, "rounds", s->rounds);
 	add_number(o, "pending_bytes", s->pending_bytes);
 	add_number(o, "bandwidth_bytes_per_s", s->bandwidth_bytes_per_s);
@@ -257,6 +259,9 @@ static void result_summary(struct output *o, const struct output_result *r)
 	fprintf(o->file, "%s %s in %s (%s/s), %" PRIu64 " round%s\n", r->is_save ? "saved" : "loaded",
 		output_bytes(s->total_bytes, a), output_ns(s->elapsed_ns, b), output_bytes(rate, c), s->rounds,
 		s->rounds == 1 ? "" : "s");
+	if (s->compressed_bytes)
+		fprintf(o->file, "  compressed     %s on the link (%.2f to 1)\n", output_bytes(s->compressed_bytes, a),
+			(double)s->total_bytes / (double)s->compressed_bytes);
 	fprintf(o->file, "  setup          %s\n", output_bytes(s->setup_bytes, a));
 	fprintf(o->file, "  pre-copy       %s\n", output_bytes(s->precopy_bytes, a));
 	fprintf(o->file, "  stop-and-copy  %s\n", output_bytes(s->stop_copy_bytes, a));

@@ -18,7 +18,7 @@
 #define POLL_MS 250
 
 enum { OPT_ID = 256, OPT_TIMEOUT, OPT_DMA, OPT_JSON, OPT_EVENTS, OPT_JOURNAL, OPT_RETRY_FOR, OPT_MULTIFD, OPT_UUID,
-	OPT_MEMORY };
+	OPT_MEMORY, OPT_COMPRESS };
 
 static const struct argp_option options[] = {
 	{ "id", OPT_ID, "ID", 0,
@@ -33,6 +33,9 @@ static const struct argp_option options[] = {
 	  "block before); SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
 	OPEN_LINK_OPTIONS,
+	{ "compress", OPT_COMPRESS, "zstd[:LEVEL]", 0,
+	  "Save: compress the stream, at level 1 (as without) to 19; QEMU does not read that. Load: refuse one that is "
+	  "not compressed", 0 },
 	{ "journal", OPT_JOURNAL, "DIR", 0,
 	  "unix:, tcp: to another vfmig: keep in DIR what this side has promised, so that after a crash 'vfmig "
 	  "resolve' knows which side may run the device", 0 },
@@ -95,6 +98,23 @@ static uint32_t parse_channels(struct argp_state *state, const char *text)
 	if (errno || *end || *text < '0' || *text > '9' || !value || value > VFMIG_MULTIFD_CHANNELS_MAX)
 		argp_error(state, "--multifd: '%s' is not a number from 1 to %u", text, VFMIG_MULTIFD_CHANNELS_MAX);
 	return (uint32_t)value;
+}
+
+static uint32_t parse_compress(struct argp_state *state, const char *text)
+{
+	static const char name[] = "zstd";
+	size_t length = strlen(name);
+	const char *digits = text + length + 1;
+	char *end = NULL;
+	if (!strcmp(text, name))
+		return 1;
+	unsigned long level = 0;
+	if (!strncmp(text, name, length) && text[length] == ':' && *digits >= '0' && *digits <= '9')
+		level = strtoul(digits, &end, 10);
+	if (!end || *end || !level || level > VFMIG_ZSTD_LEVEL_MAX)
+		argp_error(state, "--compress %s: expected zstd or zstd:LEVEL, from 1 to %u", text,
+			   VFMIG_ZSTD_LEVEL_MAX);
+	return (uint32_t)level;
 }
 
 /* 32 hexadecimal digits, with dashes where a UUID has them. */
@@ -168,6 +188,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_MULTIFD:
 		t->multifd_channels = parse_channels(state, arg);
+		return 0;
+	case OPT_COMPRESS:
+		t->link_options.zstd_level = parse_compress(state, arg);
 		return 0;
 	case OPT_UUID:
 		parse_uuid(state, arg, t->uuid);

@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "link/schemes.h"
 #include "link/tls.h"
+#include "link/zstd.h"
 
 static const struct link_scheme {
 	const char *prefix;
@@ -90,13 +91,17 @@ int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struc
 		if (!*rest && strlen(schemes[i].usage) > strlen(schemes[i].prefix))
 			return error_set(err, -EINVAL, "link %s: expected %s", uri, schemes[i].usage);
 		struct vfmig_link *link;
-		r = check_tls(&schemes[i], direction, &o, err);
+		r = zstd_check(&o, err);
+		if (!r)
+			r = check_tls(&schemes[i], direction, &o, err);
 		if (!r)
 			r = schemes[i].open(rest, direction, &o, &link, err);
 		if (r == 0 && !link->name[0])
 			snprintf(link->name, sizeof(link->name), "%s", uri);
 		if (r == 0 && o.tls_creds)
 			r = start_tls(&schemes[i], rest, direction, &o, &link, err);
+		if (r == 0)
+			r = zstd_link_new(link, direction, &o, &link, err);
 		if (r < 0)
 			return error_prefix(err, r, "%s", uri);
 		*ret_link = link;
@@ -149,7 +154,7 @@ void link_watch(const struct vfmig_link *l, int epoll_fd, short events, uint32_t
 int link_finish(struct vfmig_link *l, struct vfmig_error *err)
 {
 	int r = l->ops->finish(l, err);
-	return r < 0 ? error_prefix(err, r, "%s", l->name) : 0;
+	return r < 0 && r != -EAGAIN ? error_prefix(err, r, "%s", l->name) : r;
 }
 
 int link_reconnect(struct vfmig_link *l, struct vfmig_error *err)

@@ -27,7 +27,7 @@ struct link_ops {
 	/* Bytes (> 0), 0 at the end, -EAGAIN, or -errno. */
 	ssize_t (*read)(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
 	/* Saving only: everything has been written and is right. Makes it last:
-	 * flush, fsync, rename into place, wait for the command. May block. */
+	 * flush, fsync, rename into place, wait for the command. May block, or say -EAGAIN as writev does. */
 	int (*finish)(struct vfmig_link *l, struct vfmig_error *err);
 	/*
 	 * May be NULL: a lost connection cannot be made again. Lets go of it and
@@ -58,6 +58,9 @@ struct vfmig_link {
 	bool seekable;
 	uint64_t size;
 	int file_fd; /* for pread while seekable; else -1 */
+	bool to_its_end; /* a file as well, but to be read in order: nothing may come behind the stream */
+	/* With compression: what has become of the state's bytes, or what they came as; 0: there is none. */
+	uint64_t packed_bytes;
 };
 
 ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err);

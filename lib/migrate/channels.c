@@ -407,6 +407,14 @@ uint64_t channels_bytes(const struct channels *c)
 	return c->bytes;
 }
 
+uint64_t channels_packed_bytes(const struct channels *c)
+{
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < c->count; i++)
+		bytes += c->list[i].link->packed_bytes;
+	return bytes;
+}
+
 static void watch(struct channels *c, struct connection *n)
 {
 	bool wanted = n->state == UNKNOWN || n->state == INIT || n->state == HEAD || n->state == DATA ||

@@ -45,6 +45,8 @@ void channels_let_state_in(struct channels *c);
 /* Is nothing more to be expected of any channel, or (any) of one of them? The message tells of it. */
 bool channels_ended(const struct channels *c, bool any, struct vfmig_error *err);
 uint64_t channels_bytes(const struct channels *c);
+/* What all connections have carried, with compression. */
+uint64_t channels_packed_bytes(const struct channels *c);
 /* An fd that is readable when channels_step has something to do, or the main connection one of these events. */
 int channels_wait(struct channels *c, short main_events);
 

@@ -389,6 +389,7 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 		r = fail_prepared(l, r, err);
 	if (l->reader)
 		l->status.total_bytes = reader_offset(l->reader) + (l->channels ? channels_bytes(l->channels) : 0);
+	l->status.compressed_bytes = l->channels ? channels_packed_bytes(l->channels) : l->link->packed_bytes;
 	if (r == -EAGAIN)
 		return VFMIG_STEP_WAIT;
 	if (r < 0)

@@ -156,6 +156,14 @@ uint64_t outlets_bytes(const struct outlets *o)
 	return o->bytes;
 }
 
+uint64_t outlets_packed_bytes(const struct outlets *o)
+{
+	uint64_t bytes = 0;
+	for (unsigned int i = 0; i < o->count; i++)
+		bytes += o->list[i].link->packed_bytes;
+	return bytes;
+}
+
 /* Only what has something to send is watched: a channel that the other side closed would wake for ever. */
 int outlets_wait(struct outlets *o, short link_events)
 {

@@ -294,6 +294,7 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		    s->stage == GREET	? save_greet(s, err) :
 					  error_not_again(save_work(s, err));
 	s->status.total_bytes = save_bytes(s);
+	s->status.compressed_bytes = s->link->packed_bytes + (s->outlets ? outlets_packed_bytes(s->outlets) : 0);
 	if (r == -EAGAIN)
 		return s->link->buffered ? VFMIG_STEP_AGAIN : VFMIG_STEP_WAIT;
 	if (r < 0)

@@ -383,6 +383,7 @@ int save_confirm(struct vfmig_save *s, struct vfmig_error *err)
 		if (r <= 0)
 			return r;
 	} else {
+		s->wait_events = POLLOUT;
 		r = link_finish(s->link, err);
 		if (r < 0)
 			return r;

@@ -133,10 +133,16 @@ static int check_seal(struct reader *r, size_t length, struct vfmig_error *err)
 	return 0;
 }
 
-static int check_last(const struct reader *r, size_t length, struct vfmig_error *err)
+static int check_last(struct reader *r, size_t length, struct vfmig_error *err)
 {
 	uint64_t end = r->offset + HEAD + length;
 
+	if (r->link->to_its_end) {
+		ssize_t n = 1;
+		if (reader_have(r) == HEAD + length)
+			n = reader_fill(r, HEAD + length + READER_BUFFER, err);
+		return n > 0 ? reader_broken(r, HEAD + length, err, "more bytes behind the stream's end") : (int)n;
+	}
 	if (!r->link->seekable || end >= r->link->size)
 		return 0;
 	return reader_broken(r, HEAD + length, err, "%" PRIu64 " more bytes behind the stream's end",
