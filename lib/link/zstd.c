@@ -57,6 +57,7 @@ struct zstd_link {
 	const uint8_t *at; /* what is left: in the buffer, or in head */
 	size_t left;
 	size_t held;	   /* saving: of the caller's next bytes, already packed */
+	bool partly;	   /* ... and some of what they became is sent */
 	bool more;	   /* loading: the last read filled the caller's buffer, and there may be more */
 	bool heard;	   /* saving: something has come back */
 	uint8_t head[sizeof(magic)];
@@ -80,19 +81,17 @@ static int pack_failed(size_t result, struct vfmig_error *err)
 	return error_set(err, -EIO, "compression: %s", ZSTD_getErrorName(result));
 }
 
-/* Everything that is packed to the link below. 0, -EAGAIN, -errno. */
-static int send_packed(struct zstd_link *z, struct vfmig_error *err)
+/* One write of what is packed. As writev. */
+static ssize_t send_some(struct zstd_link *z, struct vfmig_error *err)
 {
-	while (z->left) {
-		struct iovec iov = { (void *)(uintptr_t)z->at, z->left };
-		ssize_t n = z->under->ops->writev(z->under, &iov, 1, err);
-		if (n < 0)
-			return (int)n;
+	struct iovec iov = { (void *)(uintptr_t)z->at, z->left };
+	ssize_t n = z->under->ops->writev(z->under, &iov, 1, err);
+	if (n > 0) {
 		z->at += n;
 		z->left -= (size_t)n;
 		z->base.packed_bytes += (uint64_t)n;
 	}
-	return 0;
+	return n;
 }
 
 static int pack(struct zstd_link *z, const void *data, size_t length, ZSTD_EndDirective how, struct vfmig_error *err)
@@ -108,40 +107,47 @@ static int pack(struct zstd_link *z, const void *data, size_t length, ZSTD_EndDi
 	return 0;
 }
 
-/* Of what the caller offers the next UNIT behind `done`, into the empty buffer. */
-static int pack_next(struct zstd_link *z, const struct iovec *iov, int count, size_t done, struct vfmig_error *err)
+/* The first UNIT of what the caller offers. */
+static int pack_unit(struct zstd_link *z, const struct iovec *iov, int count, struct vfmig_error *err)
 {
 	int r = 0;
 	z->at = z->buffer;
+	z->partly = false;
 	for (int i = 0; i < count && r == 0 && z->held < UNIT; i++) {
-		size_t skip = (size_t)min_u64(done, iov[i].iov_len);
-		size_t length = (size_t)min_u64(iov[i].iov_len - skip, UNIT - z->held);
-		done -= skip;
-		r = pack(z, (const char *)iov[i].iov_base + skip, length, ZSTD_e_continue, err);
+		size_t length = (size_t)min_u64(iov[i].iov_len, UNIT - z->held);
+		r = pack(z, iov[i].iov_base, length, ZSTD_e_continue, err);
 		z->held += length;
 	}
 	return r < 0 ? r : pack(z, NULL, 0, ZSTD_e_flush, err);
 }
 
+/*
+ * When a part of a unit is out, one of its bytes counts as taken: a save looks at that to know
+ * whether the other side can have anything of the stream's end.
+ */
 static ssize_t write_packed(struct zstd_link *z, const struct iovec *iov, int count, struct vfmig_error *err)
 {
-	size_t total = 0, done = 0;
+	size_t total = 0;
 	for (int i = 0; i < count; i++)
 		total += iov[i].iov_len;
 	if (z->mode == ENDED || z->held > total)
 		return error_set(err, -EINVAL, "compression: other bytes than were offered before");
-	for (;;) {
-		int r = send_packed(z, err);
-		if (r < 0)
-			return done && r == -EAGAIN ? (ssize_t)done : r;
-		done += z->held;
-		z->held = 0;
-		if (done == total)
-			return (ssize_t)done;
-		r = pack_next(z, iov, count, done, err);
-		if (r < 0)
-			return r;
+	int r = z->held || !total ? 0 : pack_unit(z, iov, count, err);
+	if (r < 0)
+		return r;
+	while (z->left) {
+		ssize_t n = send_some(z, err);
+		if (n < 0)
+			return n;
+		if (z->left && !z->partly && z->held > 1) {
+			z->partly = true;
+			z->held--;
+			return 1;
+		}
 	}
+	ssize_t taken = (ssize_t)z->held;
+	z->held = 0;
+	return taken;
 }
 
 static ssize_t zstd_writev(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err)
@@ -156,18 +162,18 @@ static ssize_t zstd_writev(struct vfmig_link *l, const struct iovec *iov, int co
 static int zstd_finish(struct vfmig_link *l, struct vfmig_error *err)
 {
 	struct zstd_link *z = (struct zstd_link *)l;
-	int r = z->direction == VFMIG_SAVE ? send_packed(z, err) : 0;
-	if (r == 0 && z->direction == VFMIG_SAVE && z->mode == PACKED) {
+	ssize_t r = 0;
+	if (z->direction == VFMIG_SAVE && z->mode == PACKED) {
 		z->mode = ENDED;
 		z->at = z->buffer;
 		r = pack(z, NULL, 0, ZSTD_e_end, err);
-		if (r == 0)
-			r = send_packed(z, err);
 	}
-	if (r == 0)
+	while (r >= 0 && z->mode == ENDED && z->left)
+		r = send_some(z, err);
+	if (r >= 0)
 		r = z->under->ops->finish(z->under, err);
 	sync_base(z);
-	return r;
+	return (int)r;
 }
 
 /* The return path. Who cannot read a frame closes the connection, and its reason stays there. */
