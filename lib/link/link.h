@@ -59,6 +59,7 @@ struct vfmig_link {
 	uint64_t size;
 	int file_fd; /* for pread while seekable; else -1 */
 	bool to_its_end; /* a file as well, but to be read in order: nothing may come behind the stream */
+	struct vfmig_link *under; /* what one with compression is around; else NULL */
 	/* With compression: what has become of the state's bytes, or what they came as; 0: there is none. */
 	uint64_t packed_bytes;
 };

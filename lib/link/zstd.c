@@ -45,8 +45,7 @@ enum zstd_mode {
 
 struct zstd_link {
 	struct vfmig_link base;
-	struct link_ops ops; /* some of them only where `under` has them */
-	struct vfmig_link *under;
+	struct link_ops ops; /* some of them only where the link below has them */
 	enum vfmig_direction direction;
 	enum zstd_mode mode;
 	uint32_t level; /* loading: not 0: nothing else than a frame is taken */
@@ -68,10 +67,10 @@ static const struct link_ops zstd_ops;
 /* What is looked at from outside. */
 static void sync_base(struct zstd_link *z)
 {
-	z->base.wait_fd = z->under->wait_fd;
-	z->base.only_events = z->under->only_events;
-	z->base.taken_by_nobody = z->under->taken_by_nobody;
-	z->base.buffered = z->under->buffered || (z->direction == VFMIG_LOAD && (z->left || z->more));
+	z->base.wait_fd = z->base.under->wait_fd;
+	z->base.only_events = z->base.under->only_events;
+	z->base.taken_by_nobody = z->base.under->taken_by_nobody;
+	z->base.buffered = z->base.under->buffered || (z->direction == VFMIG_LOAD && (z->left || z->more));
 }
 
 /* ----------------------------------------------------------------- saving */
@@ -85,7 +84,7 @@ static int pack_failed(size_t result, struct vfmig_error *err)
 static ssize_t send_some(struct zstd_link *z, struct vfmig_error *err)
 {
 	struct iovec iov = { (void *)(uintptr_t)z->at, z->left };
-	ssize_t n = z->under->ops->writev(z->under, &iov, 1, err);
+	ssize_t n = z->base.under->ops->writev(z->base.under, &iov, 1, err);
 	if (n > 0) {
 		z->at += n;
 		z->left -= (size_t)n;
@@ -154,7 +153,7 @@ static ssize_t zstd_writev(struct vfmig_link *l, const struct iovec *iov, int co
 {
 	struct zstd_link *z = (struct zstd_link *)l;
 	bool packs = z->direction == VFMIG_SAVE && z->mode != PLAIN;
-	ssize_t n = packs ? write_packed(z, iov, count, err) : z->under->ops->writev(z->under, iov, count, err);
+	ssize_t n = packs ? write_packed(z, iov, count, err) : z->base.under->ops->writev(z->base.under, iov, count, err);
 	sync_base(z);
 	return n;
 }
@@ -171,7 +170,7 @@ static int zstd_finish(struct vfmig_link *l, struct vfmig_error *err)
 	while (r >= 0 && z->mode == ENDED && z->left)
 		r = send_some(z, err);
 	if (r >= 0)
-		r = z->under->ops->finish(z->under, err);
+		r = z->base.under->ops->finish(z->base.under, err);
 	sync_base(z);
 	return (int)r;
 }
@@ -179,7 +178,7 @@ static int zstd_finish(struct vfmig_link *l, struct vfmig_error *err)
 /* The return path. Who cannot read a frame closes the connection, and its reason stays there. */
 static ssize_t read_answer(struct zstd_link *z, void *buffer, size_t length, struct vfmig_error *err)
 {
-	ssize_t n = z->under->ops->read(z->under, buffer, length, err);
+	ssize_t n = z->base.under->ops->read(z->base.under, buffer, length, err);
 	if ((n == 0 || n == -ECONNRESET) && !z->heard && z->mode != PLAIN)
 		return error_set(err, -ECONNRESET, "the other side closed the connection without a word: can it read a "
 						   "compressed stream (--compress)? QEMU cannot");
@@ -221,7 +220,7 @@ static int recognise(struct zstd_link *z, struct vfmig_error *err)
 {
 	z->at = z->head;
 	while (z->left < sizeof(magic) && memcmp(z->head, magic, z->left) == 0) {
-		ssize_t n = z->under->ops->read(z->under, z->head + z->left, sizeof(magic) - z->left, err);
+		ssize_t n = z->base.under->ops->read(z->base.under, z->head + z->left, sizeof(magic) - z->left, err);
 		if (n < 0)
 			return (int)n;
 		if (n == 0)
@@ -239,7 +238,7 @@ static int recognise(struct zstd_link *z, struct vfmig_error *err)
 static ssize_t read_plain(struct zstd_link *z, void *buffer, size_t length, struct vfmig_error *err)
 {
 	if (!z->left)
-		return z->under->ops->read(z->under, buffer, length, err);
+		return z->base.under->ops->read(z->base.under, buffer, length, err);
 	length = (size_t)min_u64(length, z->left);
 	memcpy(buffer, z->at, length);
 	z->at += length;
@@ -250,7 +249,7 @@ static ssize_t read_plain(struct zstd_link *z, void *buffer, size_t length, stru
 /* Packed bytes into the empty buffer; 0: there are no more. */
 static ssize_t refill(struct zstd_link *z, struct vfmig_error *err)
 {
-	ssize_t n = z->under->ops->read(z->under, z->buffer, z->capacity, err);
+	ssize_t n = z->base.under->ops->read(z->base.under, z->buffer, z->capacity, err);
 	if (n > 0) {
 		z->at = z->buffer;
 		z->left = (size_t)n;
@@ -272,7 +271,7 @@ static ssize_t read_end(struct zstd_link *z, struct vfmig_error *err)
 /* A saver that has a return path closes its connection without having ended the frame. */
 static ssize_t cut_off(struct zstd_link *z, struct vfmig_error *err)
 {
-	if (z->under->two_way)
+	if (z->base.under->two_way)
 		return 0;
 	return error_set(err, -EBADMSG, "compressed offset 0x%" PRIx64 ": it ends in the middle of a zstd frame",
 			 z->base.packed_bytes);
@@ -304,7 +303,7 @@ static ssize_t read_packed(struct zstd_link *z, void *buffer, size_t length, str
 			return n;
 		if (z->mode == ENDED || z->left)
 			continue;
-		if (dry >= DRY_READS && z->under->wait_fd >= 0)
+		if (dry >= DRY_READS && z->base.under->wait_fd >= 0)
 			return -EAGAIN; /* it makes this side work for nothing; others have their turn */
 		n = refill(z, err);
 		if (n <= 0)
@@ -337,7 +336,7 @@ static int zstd_reconnect(struct vfmig_link *l, struct vfmig_error *err)
 	z->left = z->held = 0;
 	z->more = false;
 	z->level = 0;
-	int r = z->under->ops->reconnect(z->under, err);
+	int r = z->base.under->ops->reconnect(z->base.under, err);
 	sync_base(z);
 	return r;
 }
@@ -348,7 +347,7 @@ static void zstd_close(struct vfmig_link *l)
 	ZSTD_freeCCtx(z->pack);
 	ZSTD_freeDCtx(z->unpack);
 	free(z->buffer);
-	vfmig_link_close(z->under);
+	vfmig_link_close(z->base.under);
 	free(z);
 }
 
@@ -364,7 +363,7 @@ static int begin_packing(struct zstd_link *z, struct vfmig_error *err)
 	size_t r = ZSTD_CCtx_setParameter(z->pack, ZSTD_c_compressionLevel, (int)z->level);
 	/* Of use where the frame ends: to zstd -t, and to a stream without digests. */
 	if (!ZSTD_isError(r))
-		r = ZSTD_CCtx_setParameter(z->pack, ZSTD_c_checksumFlag, !z->under->two_way);
+		r = ZSTD_CCtx_setParameter(z->pack, ZSTD_c_checksumFlag, !z->base.under->two_way);
 	if (ZSTD_isError(r))
 		return pack_failed(r, err);
 	z->at = z->buffer;
@@ -380,7 +379,6 @@ static int wrap(struct vfmig_link *under, enum vfmig_direction direction, uint32
 		vfmig_link_close(under);
 		return error_errno(err, -ENOMEM, "link");
 	}
-	z->under = under;
 	z->direction = direction;
 	z->level = level;
 	z->ops = zstd_ops;
@@ -388,7 +386,7 @@ static int wrap(struct vfmig_link *under, enum vfmig_direction direction, uint32
 		z->ops.another = NULL;
 	if (!under->ops->reconnect)
 		z->ops.reconnect = NULL;
-	z->base = (struct vfmig_link) { .ops = &z->ops, .listen_fd = under->listen_fd, .two_way = under->two_way,
+	z->base = (struct vfmig_link) { .ops = &z->ops, .under = under, .listen_fd = under->listen_fd, .two_way = under->two_way,
 					.file_fd = -1, .to_its_end = under->seekable };
 	strcpy(z->base.name, under->name);
 	sync_base(z);
@@ -405,7 +403,7 @@ static int zstd_another(struct vfmig_link *l, struct vfmig_link **ret, struct vf
 {
 	const struct zstd_link *z = (struct zstd_link *)l;
 	struct vfmig_link *under;
-	int r = z->under->ops->another(z->under, &under, err);
+	int r = z->base.under->ops->another(z->base.under, &under, err);
 	return r < 0 ? r : wrap(under, z->direction, z->level, ret, err);
 }
 

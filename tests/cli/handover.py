@@ -132,6 +132,19 @@ def a_connection_by_tls_is_made_again(scratch):
 
 
 @test
+def a_compressed_connection_is_made_again(scratch):
+    for i, more in enumerate([[], ["--multifd", "2"]]):
+        for way, side in ("back", "source"), ("forward", "destination"):
+            at = "%s/%d%s" % (scratch, i, way)
+            os.mkdir(at)
+            trigger = OncePrepared(way, at + "/jb")
+            with moving(at, trigger, cut, LONG + ["--compress", "zstd"] + more, channels=2 * i) as move:
+                equal({finish(move.save).code, finish(move.load).code}, {0} if side == "destination" else {1})
+                assert move.relay.struck.is_set()
+                move.ends_at(side)
+
+
+@test
 def lost_before_it_is_prepared_the_source_runs_on(scratch):
     with moving(scratch, Trigger("preparing", 1), cut, LONG) as move:
         result = finish(move.save)

@@ -2,9 +2,10 @@
 """memory.py: how much memory the command needs for a state that is much larger."""
 import contextlib
 import os
+import shutil
 import subprocess
 
-from tap import VFMIG, device, equal, main, run_ok, state_of, test
+from tap import VFMIG, Skip, contains, device, equal, main, run_ok, state_of, test
 
 STATE = "16G"
 PEAK_KIB = 64 << 10
@@ -16,11 +17,11 @@ def start(*args):
     return subprocess.Popen((VFMIG,) + args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def peak_kib(process):
+def peak_kib(process, code=0):
     """Waits for it; ru_maxrss is this one process's own."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    equal(process.returncode, 0)
+    equal(process.returncode, code)
     return usage.ru_maxrss
 
 
@@ -56,6 +57,38 @@ def devices_share_their_buffers(scratch):
     print("# save and load: 1 device %d and %d KiB, %d devices %d and %d KiB" % (*one, DEVICES, *many), flush=True)
     for a, b in zip(one, many):
         assert b - a < MORE_KIB, (one, many)
+
+
+def write_bomb(scratch, path):
+    """A stream with 1 GiB of memory, each page the same, which zstd makes some MiB of."""
+    with open(scratch + "/page", "wb") as f:
+        f.write(b"\x01" * 4096)
+    plain = scratch + "/plain"
+    run_ok("save", "sim:size=64K", "--memory", "ram=%s/page" % scratch, "-o", "file:" + plain)
+    with open(plain, "rb") as f:
+        data = f.read()
+    first = data.index(b"\x01" * 4096) - 12  # offset and flags, the block's name
+    pages = data[first:first + 12 + 4096] * 256
+    with open(path, "wb") as out, subprocess.Popen(["zstd", "-q", "-c"], stdin=subprocess.PIPE, stdout=out) as pack:
+        pack.stdin.write(data[:first])
+        for _ in range(1024):
+            pack.stdin.write(pages)
+        pack.stdin.close()
+        equal(pack.wait(), 0)
+
+
+@test
+def one_gib_from_a_few_compressed_mib(scratch):
+    if not shutil.which("zstd"):
+        raise Skip("no zstd(1) here")
+    path = scratch + "/bomb"
+    write_bomb(scratch, path)
+    assert os.path.getsize(path) < 8 << 20, os.path.getsize(path)
+    inspect = subprocess.Popen((VFMIG, "inspect", path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    contains(inspect.stderr.read(), "offset 0x40")  # it has come to the end, which is missing
+    peak = peak_kib(inspect, 1)
+    print("# inspect: %d KiB at most" % peak, flush=True)
+    assert peak < PEAK_KIB, peak
 
 
 main()
