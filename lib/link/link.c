@@ -157,6 +157,12 @@ int link_finish(struct vfmig_link *l, struct vfmig_error *err)
 	return r < 0 && r != -EAGAIN ? error_prefix(err, r, "%s", l->name) : r;
 }
 
+int link_rewind(struct vfmig_link *l, struct vfmig_error *err)
+{
+	int r = l->ops->rewind ? l->ops->rewind(l, err) : 0;
+	return r < 0 ? error_prefix(err, r, "%s", l->name) : 0;
+}
+
 int link_reconnect(struct vfmig_link *l, struct vfmig_error *err)
 {
 	if (!l->ops->reconnect)

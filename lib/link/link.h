@@ -39,6 +39,8 @@ struct link_ops {
 	/* Optional, one more connection of the same kind. Saving: connects, which may block as opening does. Loading:
 	 * takes the next one that has come; -EAGAIN: there is none, and `listen_fd` is what to poll for. */
 	int (*another)(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
+	/* Only of a file that is not seekable, as it has to be read in order: from its beginning once more. */
+	int (*rewind)(struct vfmig_link *l, struct vfmig_error *err);
 	/* Without finish before it, a save leaves nothing behind. */
 	void (*close)(struct vfmig_link *l);
 };
@@ -58,7 +60,6 @@ struct vfmig_link {
 	bool seekable;
 	uint64_t size;
 	int file_fd; /* for pread while seekable; else -1 */
-	bool to_its_end; /* a file as well, but to be read in order: nothing may come behind the stream */
 	struct vfmig_link *under; /* what one with compression is around; else NULL */
 	/* With compression: what has become of the state's bytes, or what they came as; 0: there is none. */
 	uint64_t packed_bytes;
@@ -68,6 +69,13 @@ ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, st
 ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
 int link_finish(struct vfmig_link *l, struct vfmig_error *err);
 int link_reconnect(struct vfmig_link *l, struct vfmig_error *err);
+/* Nothing where a reader goes by pread. */
+int link_rewind(struct vfmig_link *l, struct vfmig_error *err);
+/* Can it be read twice? Then its end is the stream's, too. */
+static inline bool link_is_file(const struct vfmig_link *l)
+{
+	return l->seekable || l->ops->rewind;
+}
 
 /* What to poll wait_fd for, having wanted these of POLLIN and POLLOUT. */
 static inline short link_events(const struct vfmig_link *l, short wanted)

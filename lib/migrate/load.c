@@ -135,7 +135,7 @@ static void set_checking(struct vfmig_load *l, bool checking)
 /* A participant of the VMM's has bodies that only it can read, so it cannot be checked beforehand. */
 static int begin(struct vfmig_load *l, struct vfmig_error *err)
 {
-	bool check = l->link->seekable && !l->opts.no_verify_first;
+	bool check = link_is_file(l->link) && !l->opts.no_verify_first;
 	for (size_t i = 0; i < l->participants.count; i++)
 		check = check && l->participants.list[i].set_checking;
 	l->begun = true;
@@ -186,7 +186,8 @@ static int do_check(struct vfmig_load *l, struct vfmig_error *err)
 		l->participants.list[i].begun = false;
 	l->stage = READ;
 	l->told_unmarked = false;
-	return open_reader(l, err);
+	int rewound = link_rewind(l->link, err);
+	return rewound < 0 ? rewound : open_reader(l, err);
 }
 
 static int do_read(struct vfmig_load *l, struct vfmig_error *err)

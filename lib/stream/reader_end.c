@@ -137,7 +137,7 @@ static int check_last(struct reader *r, size_t length, struct vfmig_error *err)
 {
 	uint64_t end = r->offset + HEAD + length;
 
-	if (r->link->to_its_end) {
+	if (r->link->ops->rewind) {
 		ssize_t n = 1;
 		if (reader_have(r) == HEAD + length)
 			n = reader_fill(r, HEAD + length + READER_BUFFER, err);

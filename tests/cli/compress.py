@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""compress.py: links that are compressed by zstd: every kind of them, what zstd(1) makes of it, and what is no frame."""
+"""compress.py: links that are compressed by zstd: all kinds, what zstd(1) makes of them, and what is no frame."""
 import os
 import shutil
 import signal
@@ -95,6 +95,10 @@ def inspect_reads_it(scratch):
     expected = run_ok("inspect", "--json", plain).out
     equal(run_ok("inspect", "--json", path).out, expected)
     equal(run_ok("inspect", "--json", "exec:cat " + path).out, expected)
+    for name in "qemu-7.2-v1.stream", "qemu-10.0-v2-mtty.stream":
+        golden = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", name)
+        zstd("-f", golden, "-o", scratch + "/golden")
+        equal(run_ok("inspect", "--json", scratch + "/golden").out, run_ok("inspect", "--json", golden).out)
     identity = "0000:00:01.0/vfio"
     for name, stream in ("a", plain), ("b", path):
         run_ok("inspect", stream, "--extract", identity, "-o", scratch + "/" + name)
@@ -221,6 +225,18 @@ def one_with_bytes_changed(scratch):
         result = run_fails("load", SIM, "-i", "file:" + path)
         contains(result.err, "offset 0x")
         assert "is now running" not in result.err or "with nothing of the load" in result.err, result.err
+
+
+@test
+def damage_in_a_file_is_found_before_the_device_is_touched(scratch):
+    path, _ = saved(scratch)
+    data = read(path)
+    write(path, data[:-5000] + b"damage" + data[-4994:])
+    with device(scratch, "b", "--size", "512K", "--fault", "errno@to-resuming") as b:
+        result = run_fails("load", b, "-i", "file:" + path)
+        contains(result.err, "offset 0x")
+        assert "Input/output error" not in result.err, result.err
+        contains(run_fails("load", b, "-i", "file:" + path, "--no-verify-first").err, "Input/output error")
 
 
 @test

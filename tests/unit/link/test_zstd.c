@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_zstd.c: what a compressed link counts as taken the other side has, however little the link below takes at once. */
+/* test_zstd.c: what a compressed link counts as taken the other side has, however little the link below takes. */
 #include "link_harness.h"
 
 #include "../stream/memory_link.h"
