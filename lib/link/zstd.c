@@ -21,7 +21,6 @@
 #include "link/zstd.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -143,8 +142,10 @@ static ssize_t write_packed(struct zstd_link *z, const struct iovec *iov, int co
 	if (z->mode == ENDED || z->held > total)
 		return error_set(err, -EINVAL, "compression: other bytes than were offered before");
 	int r = z->held || !total ? 0 : pack_unit(z, iov, count, err);
-	if (r < 0)
+	if (r < 0) {
+		z->mode = ENDED;
 		return r;
+	}
 	while (z->left) {
 		ssize_t n = send_some(z, err);
 		if (n < 0)
@@ -189,12 +190,15 @@ static int zstd_finish(struct vfmig_link *l, struct vfmig_error *err)
 /* The return path. Who cannot read a frame closes the connection, and its reason stays there. */
 static ssize_t read_answer(struct zstd_link *z, void *buffer, size_t length, struct vfmig_error *err)
 {
+	struct vfmig_error cause = { .message = "the other side closed the connection without a word" };
 	ssize_t n = read_below(z, buffer, length, err);
-	if ((n == 0 || n == -ECONNRESET) && !z->heard && z->mode != PLAIN)
-		return error_set(err, -ECONNRESET, "the other side closed the connection without a word: can it read a "
-						   "compressed stream (--compress)? QEMU cannot");
 	z->heard |= n > 0;
-	return n;
+	if (z->heard || z->mode == PLAIN || (n != 0 && n != -ECONNRESET))
+		return n;
+	if (n < 0 && err)
+		cause = *err;
+	return error_set(err, -ECONNRESET, "%s; if it is a QEMU: none reads a compressed stream (--compress)",
+			 cause.message);
 }
 
 /* ---------------------------------------------------------------- loading */

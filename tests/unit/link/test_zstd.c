@@ -219,6 +219,47 @@ static void test_reconnect(void **state)
 	free(bytes);
 }
 
+/* Who sends packed bytes that become nothing does not keep the reader for ever; but a file has an end. */
+static void test_empty_blocks(void **state)
+{
+	(void)state;
+	static const uint8_t header[] = { 0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50 };
+	struct memory_link m;
+	struct vfmig_error err;
+	uint8_t byte, *empty = calloc(1, 60u << 20);
+	memory_init_from(&m, header, sizeof(header));
+	memory_append(&m, empty, 60u << 20);
+	struct vfmig_link *load = around(&m, VFMIG_LOAD);
+	m.link.wait_fd = 0;
+	assert_int_equal(link_read(load, &byte, 1, &err), -EAGAIN);
+	assert_true(m.at < 16u << 20);
+	m.link.wait_fd = -1;
+	assert_int_equal(link_read(load, &byte, 1, &err), 0);
+	vfmig_link_close(load);
+	memory_clear(&m);
+	free(empty);
+}
+
+/* What is left of a read poll does not know of. */
+static void test_buffered(void **state)
+{
+	(void)state;
+	struct memory_link m;
+	struct vfmig_error err;
+	uint8_t got[100], *bytes = make_bytes(1000);
+	memory_init(&m);
+	struct vfmig_link *save = around(&m, VFMIG_SAVE), *load = around(&m, VFMIG_LOAD);
+	write_all(save, bytes, 150);
+	assert_int_equal(link_read(load, got, 100, &err), 100);
+	assert_true(load->buffered);
+	assert_int_equal(link_read(load, got, 100, &err), 50);
+	assert_false(load->buffered);
+	vfmig_link_close(save);
+	vfmig_link_close(load);
+	memory_clear(&m);
+	free(bytes);
+}
+
 /* The way back is not compressed, and no link can do what the one below cannot. */
 static void test_way_back(void **state)
 {
@@ -241,7 +282,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_messages), cmocka_unit_test(test_partly),
 		cmocka_unit_test(test_fewer_bytes_than_before), cmocka_unit_test(test_finish),
-		cmocka_unit_test(test_reconnect), cmocka_unit_test(test_way_back),
+		cmocka_unit_test(test_reconnect), cmocka_unit_test(test_empty_blocks),
+		cmocka_unit_test(test_buffered), cmocka_unit_test(test_way_back),
 	};
 	return cmocka_run_group_tests_name("link zstd", tests, NULL, NULL);
 }
