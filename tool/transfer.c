@@ -102,15 +102,13 @@ static uint32_t parse_channels(struct argp_state *state, const char *text)
 
 static uint32_t parse_compress(struct argp_state *state, const char *text)
 {
-	static const char name[] = "zstd";
-	size_t length = strlen(name);
-	const char *digits = text + length + 1;
+	static const char name[] = "zstd:";
 	char *end = NULL;
-	if (!strcmp(text, name))
-		return 1;
 	unsigned long level = 0;
-	if (!strncmp(text, name, length) && text[length] == ':' && *digits >= '0' && *digits <= '9')
-		level = strtoul(digits, &end, 10);
+	if (!strcmp(text, "zstd"))
+		return 1;
+	if (!strncmp(text, name, strlen(name)) && isdigit((unsigned char)text[strlen(name)]))
+		level = strtoul(text + strlen(name), &end, 10);
 	if (!end || *end || !level || level > VFMIG_ZSTD_LEVEL_MAX)
 		argp_error(state, "--compress %s: expected zstd or zstd:LEVEL, from 1 to %u", text,
 			   VFMIG_ZSTD_LEVEL_MAX);
