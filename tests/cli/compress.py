@@ -149,6 +149,17 @@ def by_several_connections(scratch):
 
 
 @test
+def channels_that_a_load_does_not_expect(scratch):
+    link = "unix:%s/link" % scratch
+    with device(scratch, "a", "--size", "1M", "--interface", "v2", "--start") as a:
+        load = start("load", SIM + ",interface=v2", "-i", link, "--json")
+        read_event(load, event="listening")
+        run_fails("save", a, "-o", link, "--multifd", "2", *ZSTD)
+        contains(finish(load).err, "say how many (--multifd)")
+        equal(state_of(a), "running")
+
+
+@test
 def both_sides_may_say_it(scratch):
     moves(scratch, "unix:%s/link" % scratch, *ZSTD)
 

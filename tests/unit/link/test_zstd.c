@@ -260,6 +260,23 @@ static void test_buffered(void **state)
 	free(bytes);
 }
 
+static void test_levels(void **state)
+{
+	(void)state;
+	struct vfmig_link_options opts = { .size = sizeof(opts), .zstd_level = VFMIG_ZSTD_LEVEL_MAX + 1 };
+	struct vfmig_error err;
+	struct vfmig_link *l;
+	assert_int_equal(vfmig_link_open("null:", VFMIG_SAVE, &opts, &l, &err), -EINVAL);
+	assert_error(err, "compression level 20, expected 1 to 19");
+	for (opts.zstd_level = 0; opts.zstd_level <= VFMIG_ZSTD_LEVEL_MAX; opts.zstd_level += VFMIG_ZSTD_LEVEL_MAX) {
+		assert_int_equal(vfmig_link_open("null:", VFMIG_SAVE, &opts, &l, &err), 0);
+		write_all(l, MESSAGE, strlen(MESSAGE));
+		assert_int_equal(link_finish(l, &err), 0);
+		assert_int_equal(l->packed_bytes > 0, opts.zstd_level > 0);
+		vfmig_link_close(l);
+	}
+}
+
 /* The way back is not compressed, and no link can do what the one below cannot. */
 static void test_way_back(void **state)
 {
@@ -283,7 +300,8 @@ int main(void)
 		cmocka_unit_test(test_messages), cmocka_unit_test(test_partly),
 		cmocka_unit_test(test_fewer_bytes_than_before), cmocka_unit_test(test_finish),
 		cmocka_unit_test(test_reconnect), cmocka_unit_test(test_empty_blocks),
-		cmocka_unit_test(test_buffered), cmocka_unit_test(test_way_back),
+		cmocka_unit_test(test_buffered), cmocka_unit_test(test_levels),
+		cmocka_unit_test(test_way_back),
 	};
 	return cmocka_run_group_tests_name("link zstd", tests, NULL, NULL);
 }
