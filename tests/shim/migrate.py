@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Real QEMUs, with a software device behind the shim: what one of them or vfmig saved, the other loads."""
 import json
+import os
 import shutil
 import socket
 
@@ -30,13 +31,13 @@ def claim(uri):
     return json.loads(tap.run_ok("prove", "--json", uri).out)["devices"][0]
 
 
-def saved_by_qemu(scratch, version, **kwargs):
+def saved_by_qemu(scratch, version, through="cat", **kwargs):
     """A QEMU at work, saved to a file; gives the file and the device's last step."""
     path = scratch + "/stream"
     source = Qemu(scratch, version, ["sim:" + sim(version)], **kwargs)
     source.do("cont")
     source.work(100, log=LOG)
-    source.save(path)
+    source.save(path, through)
     step = source.read(qemu.STEP)
     tap.equal(source.read(qemu.STEP), step)  # it has stopped
     assert source.read(qemu.LOGGED) > 0, "no DMA reached the guest's memory"
@@ -54,14 +55,14 @@ def qemu_to_vfmig(scratch, version, **kwargs):
         tap.equal(after["resumed_step"], step)
 
 
-def vfmig_to_qemu(scratch, version, *save_options, **kwargs):
+def vfmig_to_qemu(scratch, version, *save_options, through="cat", **kwargs):
     version.need()
     path = scratch + "/stream"
     with tap.device(scratch, "a", *options(version, "start")) as a, \
             tap.device(scratch, "b", *options(version)) as b:
         tap.run_ok("save", a, "-o", "file:" + path, "--machine", version.machine, "--id", ID, *save_options)
         destination = Qemu(scratch, version, [b], incoming=True, **kwargs)
-        destination.load(path)
+        destination.load(path, through)
         destination.do("cont")
         destination.quit()
         tap.run_ok("prove", a, b)
@@ -103,6 +104,31 @@ def vfmig_saves_and_qemu_7_2_loads(scratch):
 @test
 def vfmig_saves_without_pre_copy_and_qemu_7_2_loads(scratch):
     vfmig_to_qemu(scratch, V7, "--no-precopy")
+
+
+@test
+def compressed_files_by_way_of_zstd(scratch):
+    if not shutil.which("zstd"):
+        raise tap.Skip("no zstd(1) here")
+    for i, version in enumerate([V7, V10]):
+        for move in qemu_to_vfmig, vfmig_to_qemu:
+            at = "%s/%d%s" % (scratch, i, move.__name__)
+            os.mkdir(at)
+            if move == qemu_to_vfmig:
+                move(at, version, through="zstd -q")
+            else:
+                move(at, version, "--compress", "zstd", through="zstd -qdc")
+
+
+@test
+def a_qemu_sends_a_compressed_stream_away(scratch):
+    link = "unix:%s/link" % scratch
+    with tap.device(scratch, "a", *options(V7, "start")) as a, tap.device(scratch, "b", *options(V7)) as b:
+        destination = Qemu(scratch, V7, [b], incoming=True)
+        destination.do("migrate-incoming", uri=link)
+        tap.contains(tap.run_fails("save", a, "-o", link, "--machine", V7.machine, "--id", ID, "--compress", "zstd").err,
+                     "if it is a QEMU: none reads a compressed stream (--compress)")
+        tap.equal(tap.state_of(a), "running")
 
 
 def free_address():

@@ -173,11 +173,11 @@ class Qemu:
         assert answer["status"] == status, answer
         return answer
 
-    def save(self, path):
-        self.migration("migrate", uri="exec:cat>" + path)
+    def save(self, path, through="cat"):
+        self.migration("migrate", uri="exec:%s>%s" % (through, path))
 
-    def load(self, path):
-        self.migration("migrate-incoming", uri="exec:cat " + path)
+    def load(self, path, through="cat"):
+        self.migration("migrate-incoming", uri="exec:%s %s" % (through, path))
 
     def quit(self):
         self.do("quit")
