@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * zero_copy.c: sending a mapped section without the kernel's copy, beside with it, and what becomes of bytes that change
- * after they were sent. vfmig sends with the copy; doc/speed.md says why.
+ * zero_copy.c: sending a mapped section without the kernel's copy, beside with it, and what becomes of bytes that
+ * change after they were sent. vfmig sends with the copy; doc/speed.md says why.
  *
  *   zero_copy [BYTES [ROUNDS]]
  *

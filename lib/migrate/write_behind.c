@@ -67,7 +67,8 @@ int write_behind_new(struct write_behind **ret, struct vfmig_error *err)
 	if (!b)
 		return error_errno(err, -ENOMEM, "writing behind");
 	worker_init(&b->worker);
-	int r = -posix_memalign((void **)&b->memory, (size_t)sysconf(_SC_PAGESIZE), (size_t)BEHIND * WRITE_BEHIND_BYTES);
+	int r = -posix_memalign((void **)&b->memory, (size_t)sysconf(_SC_PAGESIZE),
+				(size_t)BEHIND * WRITE_BEHIND_BYTES);
 	if (r == 0)
 		r = worker_start(&b->worker, write_all, b);
 	if (r < 0) {
