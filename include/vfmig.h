@@ -377,6 +377,25 @@ enum vfmig_phase {
 };
 const char *vfmig_phase_name(enum vfmig_phase phase);
 
+/* What the downtime consists of, in this order. */
+enum vfmig_downtime_step {
+	VFMIG_DOWNTIME_STOP_PREPARE, /* save: vCPUs stop, devices go to P2P */
+	VFMIG_DOWNTIME_STOP,
+	VFMIG_DOWNTIME_COMPLETE, /* the last data, of memory and devices, until the link has taken it */
+	VFMIG_DOWNTIME_SETTLE,	 /* devices: out of stop-and-copy */
+	VFMIG_DOWNTIME_STATE,	 /* config space */
+	VFMIG_DOWNTIME_FINISH,	 /* the end of the stream */
+	VFMIG_DOWNTIME_CONFIRM,	 /* a one-way link: made to last; else the other side's answer */
+	VFMIG_DOWNTIME_RECEIVE,	 /* load: from the first END section to the end of the stream */
+	VFMIG_DOWNTIME_LOAD_COMPLETE, /* the state is verified, the config space written */
+	VFMIG_DOWNTIME_AGREE,	 /* with a vfmig: devices stop, and the source decides */
+	VFMIG_DOWNTIME_START_PREPARE,
+	VFMIG_DOWNTIME_START,
+	VFMIG_DOWNTIME_STEPS,
+};
+/* "stop_prepare" and so on; both completes are "complete". */
+const char *vfmig_downtime_step_name(enum vfmig_downtime_step step);
+
 /* What a migration has done so far. Bytes are of the stream unless said. */
 struct vfmig_status {
 	enum vfmig_phase phase;
@@ -398,6 +417,7 @@ struct vfmig_status {
 	uint64_t memory_pages, memory_zero_pages;
 	uint64_t dirty_syncs, dirty_pages, dirty_interval_ns;
 	uint64_t compressed_bytes; /* what total_bytes are on the link; 0: not compressed */
+	uint64_t downtime_steps_ns[VFMIG_DOWNTIME_STEPS]; /* their sum is downtime_ns */
 };
 
 enum vfmig_log_level { VFMIG_LOG_WARNING, VFMIG_LOG_INFO, VFMIG_LOG_DEBUG };

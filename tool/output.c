@@ -70,8 +70,21 @@ static void add_bool(struct json_object *o, const char *key, bool value)
 	json_object_object_add(o, key, json_object_new_boolean(value));
 }
 
+static struct json_object *steps_json(const struct vfmig_status *s, bool is_save)
+{
+	struct json_object *o = json_object_new_object();
+	for (unsigned i = 0; i < VFMIG_DOWNTIME_STEPS; i++) {
+		char key[OUTPUT_NUMBER_MAX];
+		if ((i <= VFMIG_DOWNTIME_CONFIRM) != is_save)
+			continue;
+		snprintf(key, sizeof(key), "%s_ns", vfmig_downtime_step_name(i));
+		add_number(o, key, s->downtime_steps_ns[i]);
+	}
+	return o;
+}
+
 /* The numbers that events and the result have alike. */
-static struct json_object *status_json(const char *event, const struct vfmig_status *s)
+static struct json_object *status_json(const char *event, bool is_save, const struct vfmig_status *s)
 {
 	struct json_object *o = json_object_new_object();
 	add_string(o, "event", event);
@@ -87,8 +100,11 @@ static struct json_object *status_json(const char *event, const struct vfmig_sta
 	add_number(o, "bandwidth_bytes_per_s", s->bandwidth_bytes_per_s);
 	add_number(o, "expected_downtime_ns", s->expected_downtime_ns);
 	add_number(o, "elapsed_ns", s->elapsed_ns);
+	add_number(o, "downtime_ns", s->downtime_ns);
 	if (s->session[0])
 		add_string(o, "session", s->session);
+	if (s->downtime_ns)
+		json_object_object_add(o, "downtime_steps", steps_json(s, is_save));
 	if (s->memory_pages || s->memory_zero_pages || s->dirty_syncs) {
 		add_number(o, "memory_pages", s->memory_pages);
 		add_number(o, "memory_zero_pages", s->memory_zero_pages);
@@ -155,9 +171,22 @@ void output_status(struct output *o, const struct vfmig_status *status)
 	o->phase = status->phase;
 	o->next_ns = now + TICK_NS;
 	if (o->events)
-		output_json(o->events, status_json(new_phase ? "phase" : "progress", status), false);
+		output_json(o->events, status_json(new_phase ? "phase" : "progress", o->is_save, status), false);
 	if (o->progress)
 		print_progress(o, status);
+}
+
+void output_state(struct output *o, const char *uri, const char *id, enum vfmig_state state, uint64_t elapsed_ns)
+{
+	if (!o->events)
+		return;
+	struct json_object *j = json_object_new_object();
+	add_string(j, "event", "state");
+	add_string(j, "uri", uri);
+	add_string(j, "id", id);
+	add_string(j, "state", vfmig_state_name(state));
+	add_number(j, "elapsed_ns", elapsed_ns);
+	output_json(o->events, j, false);
 }
 
 void output_listening(void *opaque, const char *where)
@@ -218,12 +247,11 @@ static struct json_object *devices_json(const struct output_result *r)
 
 static void result_json(struct output *o, const struct output_result *r)
 {
-	struct json_object *j = status_json("result", &r->status);
+	struct json_object *j = status_json("result", r->is_save, &r->status);
 	add_string(j, "command", r->command);
 	add_string(j, "result", outcome(r));
 	add_string(j, "errno", r->code ? strerrorname_np(-r->code) : NULL);
 	add_string(j, "error", r->error);
-	add_number(j, "downtime_ns", r->status.downtime_ns);
 	if (r->is_save)
 		add_bool(j, "source_may_run", r->status.source_may_run);
 	else

@@ -58,6 +58,8 @@ void output_init(struct output *o, const char *command, bool is_save, bool json,
 		 bool stdout_taken);
 /* To be called often: prints when the phase has changed and about four times a second. */
 void output_status(struct output *o, const struct vfmig_status *status);
+/* A device is in another state than before, or this is the first look at it. */
+void output_state(struct output *o, const char *uri, const char *id, enum vfmig_state state, uint64_t elapsed_ns);
 /* Is there something that output_status wants to be called for regularly? */
 bool output_wants_ticks(const struct output *o);
 /* A vfmig_log_fn; opaque is the struct output. */

@@ -308,18 +308,33 @@ static void wait_step(struct transfer *t, const struct transfer_ops *ops, void *
 		ops->cancel(handle);
 }
 
+/* What the devices have confirmed; nothing is asked. `told` remembers, one for each. */
+static void tell_states(struct transfer *t, int *told, uint64_t elapsed_ns)
+{
+	for (size_t i = 0; i < t->num_uris; i++) {
+		enum vfmig_state state = t->devices[i]->protocol->state;
+		if (told[i] == (int)state)
+			continue;
+		told[i] = (int)state;
+		output_state(&t->output, t->uris[i], transfer_id(t, i), state, elapsed_ns);
+	}
+}
+
 int transfer_run(struct transfer *t, const struct transfer_ops *ops, void *handle, struct vfmig_error *err)
 {
 	int signals = open_signals(err);
 	if (signals < 0)
 		return signals;
-	int r;
+	int r, told[TRANSFER_MAX];
+	memset(told, -1, sizeof(told));
+	tell_states(t, told, 0);
 	for (;;) {
 		struct vfmig_status status;
 		r = ops->step(handle, err);
+		ops->status(handle, &status);
+		tell_states(t, told, status.elapsed_ns);
 		if (r < 0 || r == VFMIG_STEP_DONE)
 			break;
-		ops->status(handle, &status);
 		output_status(&t->output, &status);
 		wait_step(t, ops, handle, signals, r == VFMIG_STEP_WAIT);
 	}

@@ -122,7 +122,7 @@ static int open_reader(struct vfmig_load *l, struct vfmig_error *err)
 	l->in_body = false;
 	l->status.phase = VFMIG_PHASE_SETUP;
 	l->status.setup_bytes = l->status.precopy_bytes = l->status.stop_copy_bytes = l->status.rounds = 0;
-	l->stopped_ns = 0;
+	l->downtime = (struct downtime){ 0 };
 	return reader_new(l->link, &l->reader, err);
 }
 
@@ -343,6 +343,13 @@ static int fail_prepared(struct vfmig_load *l, int code, struct vfmig_error *err
 
 static int do_stage(struct vfmig_load *l, struct vfmig_error *err)
 {
+	static const enum vfmig_downtime_step steps[] = {
+		[COMPLETE] = VFMIG_DOWNTIME_LOAD_COMPLETE, [HOLD] = VFMIG_DOWNTIME_AGREE,
+		[AGREE] = VFMIG_DOWNTIME_AGREE,		   [START_PREPARE] = VFMIG_DOWNTIME_START_PREPARE,
+		[START] = VFMIG_DOWNTIME_START,
+	};
+	if (l->stage >= COMPLETE && l->stage <= START)
+		downtime_enter(&l->downtime, steps[l->stage]);
 	int r;
 	switch (l->stage) {
 	case CHECK:
@@ -439,6 +446,5 @@ void vfmig_load_status(const struct vfmig_load *load, struct vfmig_status *ret_s
 		memory_status(load->memory, ret_status);
 	if (load->started_ns)
 		ret_status->elapsed_ns = now - load->started_ns;
-	if (load->stopped_ns)
-		ret_status->downtime_ns = now - load->stopped_ns;
+	downtime_status(&load->downtime, now, ret_status);
 }

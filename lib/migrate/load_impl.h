@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "migrate/channels.h"
+#include "migrate/downtime.h"
 #include "migrate/handlers.h"
 #include "migrate/handover.h"
 #include "migrate/memory.h"
@@ -47,7 +48,8 @@ struct vfmig_load {
 	int cancel_fd;
 
 	struct vfmig_status status;
-	uint64_t started_ns, stopped_ns, ended_ns;
+	struct downtime downtime;
+	uint64_t started_ns, ended_ns;
 };
 
 /* load_setup of a participant, once. */

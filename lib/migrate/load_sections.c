@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "migrate/load_impl.h"
 
 /* --------------------------------------------------------------- sections */
@@ -110,8 +109,8 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 				 (unsigned long long)record->offset, record->name);
 	if (kind == 'P' && l->status.phase == VFMIG_PHASE_SETUP)
 		l->status.phase = VFMIG_PHASE_PRECOPY;
-	if (kind == 'E' && !l->stopped_ns) {
-		l->stopped_ns = clock_now_ns();
+	if (kind == 'E' && !l->downtime.started_ns) {
+		downtime_start(&l->downtime, VFMIG_DOWNTIME_RECEIVE);
 		l->status.phase = VFMIG_PHASE_STOP_COPY;
 	}
 	l->record = *record;

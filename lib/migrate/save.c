@@ -289,6 +289,8 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		r = pause_sending(s, err);
 	if (r == 0)
 		r = wait_answer(s);
+	if (r == 0 && s->stage > STOP_PREPARE && s->stage <= CONFIRM)
+		downtime_enter(&s->downtime, VFMIG_DOWNTIME_STOP_PREPARE + (s->stage - STOP_PREPARE));
 	if (r == 0)
 		r = s->stage == CONFIRM ? save_confirm(s, err) :
 		    s->stage == GREET	? save_greet(s, err) :
@@ -344,6 +346,5 @@ void vfmig_save_status(const struct vfmig_save *save, struct vfmig_status *ret_s
 		memory_status(save->memory, ret_status);
 	if (save->started_ns)
 		ret_status->elapsed_ns = now - save->started_ns;
-	if (save->stopped_ns)
-		ret_status->downtime_ns = now - save->stopped_ns;
+	downtime_status(&save->downtime, now, ret_status);
 }

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "migrate/downtime.h"
 #include "migrate/handlers.h"
 #include "migrate/handover.h"
 #include "migrate/memory.h"
@@ -69,7 +70,8 @@ struct vfmig_save {
 	int cancel_fd; /* eventfd: wakes vfmig_save_run */
 
 	struct vfmig_status status;
-	uint64_t started_ns, stopped_ns, ended_ns;
+	struct downtime downtime;
+	uint64_t started_ns, ended_ns;
 };
 
 /* The next piece of the stage's work; nothing is queued. 0 or -errno. */

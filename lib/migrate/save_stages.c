@@ -258,7 +258,7 @@ static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 static int do_stop(struct vfmig_save *s, enum together_phase phase, enum save_stage next, struct vfmig_error *err)
 {
 	if (s->stage == STOP_PREPARE) {
-		s->stopped_ns = clock_now_ns();
+		downtime_start(&s->downtime, VFMIG_DOWNTIME_STOP_PREPARE);
 		s->status.precopy_bytes = save_bytes(s) - s->status.setup_bytes;
 		s->status.phase = VFMIG_PHASE_STOP_COPY;
 	}
