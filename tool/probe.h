@@ -3,7 +3,9 @@
 #ifndef VFMIG_TOOL_PROBE_H
 #define VFMIG_TOOL_PROBE_H
 
-#include "device/device.h"
+#include <json-c/json.h>
+
+#include "device/pci.h"
 #include "pci_names.h"
 
 #define PROBE_MAX 64 /* regions and irqs that are looked at; a PCI device has 9 and 5 */
@@ -35,7 +37,17 @@ struct probe {
 	const char *interface;
 	bool has_precopy, has_p2p;
 	const char *state; /* NULL: could not be asked */
+	struct pci_config config; /* size 0: none, or it cannot migrate */
+	bool has_state_bytes, logs_itself; /* pages that it writes */
+	uint64_t state_bytes;
+	struct json_object *json; /* NULL, or what it was read from, which has its strings */
 };
+
+/* Opens the device, asks and closes it. p is all zero; uri has to last. That a device cannot migrate is no failure. */
+int probe_device(const char *uri, const struct vfmig_device_options *opts, struct probe *p, struct vfmig_error *err);
+/* From what probe_print_json has printed, somewhere (from: for messages). Of regions, irqs: none. */
+int probe_read(const char *text, size_t length, const char *from, struct probe *p, struct vfmig_error *err);
+void probe_clear(struct probe *p);
 
 /* Names of the indexes of a PCI device; NULL: has none. */
 const char *probe_region_name(const struct probe *p, uint32_t index);

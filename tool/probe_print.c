@@ -170,7 +170,27 @@ static struct json_object *migration_json(const struct probe *p)
 		json_object_object_add(o, "precopy", json_object_new_boolean(p->has_precopy));
 		json_object_object_add(o, "p2p", json_object_new_boolean(p->has_p2p));
 		json_object_object_add(o, "state", string_or_null(p->state));
+		json_object_object_add(o, "state_bytes",
+				       p->has_state_bytes ? json_object_new_uint64(p->state_bytes) : NULL);
+		json_object_object_add(o, "logs_written_pages", json_object_new_boolean(p->logs_itself));
 	}
+	return o;
+}
+
+/* Its bytes, without the zeros at the end. */
+static struct json_object *config_json(const struct pci_config *config)
+{
+	char hex[2 * PCI_CONFIG_MAX + 1] = "";
+	size_t used = config->size;
+	if (!used)
+		return NULL;
+	while (used && !config->bytes[used - 1])
+		used--;
+	for (size_t i = 0; i < used; i++)
+		snprintf(hex + 2 * i, 3, "%02x", config->bytes[i]);
+	struct json_object *o = json_object_new_object();
+	json_object_object_add(o, "size", json_object_new_uint64(config->size));
+	json_object_object_add(o, "hex", json_object_new_string(hex));
 	return o;
 }
 
@@ -188,6 +208,7 @@ void probe_print_json(const struct probe *p)
 	json_object_object_add(o, "num_regions", json_object_new_uint64(p->info.num_regions));
 	json_object_object_add(o, "num_irqs", json_object_new_uint64(p->info.num_irqs));
 	json_object_object_add(o, "pci", pci_json(p));
+	json_object_object_add(o, "config_space", config_json(&p->config));
 	json_object_object_add(o, "regions", regions);
 	json_object_object_add(o, "irqs", irqs);
 	json_object_object_add(o, "migration", migration_json(p));

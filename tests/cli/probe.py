@@ -23,7 +23,11 @@ def json_says_the_same(scratch):
     found = json.loads(run_ok("probe", "--json", "sim:map=mixed,size=64K").out)
     equal((found["pci"]["vendor"], found["pci"]["device"]), (0xfff0, 0x7666))
     equal(found["migration"], {"possible": True, "why_not": None, "interface": "v1", "precopy": True, "p2p": False,
-                               "state": "running"})
+                               "state": "running", "state_bytes": None, "logs_written_pages": False})
+    config = bytes.fromhex(found["config_space"]["hex"])
+    equal((found["config_space"]["size"], config[:4], config[-1] != 0), (4096, b"\xf0\xff\x66\x76", True))
+    told = json.loads(run_ok("probe", "--json", "sim:size=64K,interface=v2").out)["migration"]
+    equal((told["state_bytes"] > 65536, told["logs_written_pages"]), (True, True))
     region = found["regions"][9]
     equal((region["type"], region["subtype"], region["purpose"]), (3, 1, "migration (v1)"))
     assert len(region["mappable"]) > 1
