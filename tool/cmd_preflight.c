@@ -12,7 +12,6 @@
 #include "transfer.h"
 
 #define PROBE_JSON_MAX (1u << 20)
-#define DEFAULT_LIMIT_MS 300u
 #define TEXT_COLUMN 24u /* of the answers' texts */
 #define COLUMNS 110
 
@@ -251,7 +250,7 @@ int cmd_preflight(int argc, char **argv)
 		       "Exit status 1 if an answer is no.",
 	};
 	struct preflight_arguments a = { .ssh = "ssh", .options = { .size = sizeof(a.options) } };
-	a.preflight.downtime_limit_ns = DEFAULT_LIMIT_MS * NS_PER_MS;
+	a.preflight.downtime_limit_ns = DEFAULT_DOWNTIME_MS * NS_PER_MS;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_USAGE;
 	struct vfmig_error err = { 0 };

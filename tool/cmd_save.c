@@ -195,6 +195,7 @@ static int save(struct save_arguments *a, struct vfmig_status *ret_status, struc
 {
 	struct transfer *t = &a->transfer;
 	struct vfmig_save *handle;
+	t->downtime_limit_ns = a->options.downtime_limit_ns;
 	int r = transfer_open(t, err);
 	if (r < 0)
 		return r;
@@ -230,6 +231,7 @@ int cmd_save(int argc, char **argv)
 	struct save_arguments a = { .transfer = { .command = "save", .direction = VFMIG_SAVE },
 				    .commands = SWITCH_COMMAND_NONE };
 	a.options.size = sizeof(a.options);
+	a.options.downtime_limit_ns = DEFAULT_DOWNTIME_MS * NS_PER_MS;
 	a.options.log = output_log;
 	a.options.log_opaque = &a.transfer.output;
 	a.options.precopy_timeout = precopy_timeout;

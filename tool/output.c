@@ -5,12 +5,15 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "command.h"
 
 #define TICK_NS (250 * NS_PER_MS)
+#define FIRST_TICK_NS (5 * NS_PER_MS)
 
 int output_fail(const char *command, const char *format, ...)
 {
@@ -142,6 +145,25 @@ static void clear_line(struct output *o)
 	o->line_open = false;
 }
 
+void output_begin(struct output *o, const char *link, uint64_t downtime_limit_ns)
+{
+	char text[sizeof("2026-01-01T00:00:00Z") + 8];
+	time_t now = time(NULL);
+	struct tm tm;
+	if (!o->events)
+		return;
+	struct json_object *j = json_object_new_object();
+	add_string(j, "event", "begin");
+	add_string(j, "command", o->command);
+	add_string(j, "version", vfmig_version());
+	if (gmtime_r(&now, &tm) && strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm))
+		add_string(j, "time", text);
+	add_string(j, "link", link);
+	if (o->is_save)
+		add_number(j, "downtime_limit_ns", downtime_limit_ns);
+	output_json(o->events, j, false);
+}
+
 static void print_progress(struct output *o, const struct vfmig_status *s)
 {
 	char sent[OUTPUT_NUMBER_MAX], rate[OUTPUT_NUMBER_MAX], pending[OUTPUT_NUMBER_MAX], downtime[OUTPUT_NUMBER_MAX];
@@ -169,7 +191,8 @@ void output_status(struct output *o, const struct vfmig_status *status)
 		return;
 	o->started = true;
 	o->phase = status->phase;
-	o->next_ns = now + TICK_NS;
+	/* Who looks at a short run later wants more than one point of it. */
+	o->next_ns = now + (o->events ? min_u64(max_u64(status->elapsed_ns / 16, FIRST_TICK_NS), TICK_NS) : TICK_NS);
 	if (o->events)
 		output_json(o->events, status_json(new_phase ? "phase" : "progress", o->is_save, status), false);
 	if (o->progress)

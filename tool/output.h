@@ -56,7 +56,9 @@ void output_listening(void *opaque, const char *where);
  * stdout_taken: the stream goes there. */
 void output_init(struct output *o, const char *command, bool is_save, bool json, FILE *events, bool quiet,
 		 bool stdout_taken);
-/* To be called often: prints when the phase has changed and about four times a second. */
+/* Devices and link are open; downtime_limit_ns: of a save. */
+void output_begin(struct output *o, const char *link, uint64_t downtime_limit_ns);
+/* To be called often: prints when the phase has changed and about four times a second; events oftener at first. */
 void output_status(struct output *o, const struct vfmig_status *status);
 /* A device is in another state than before, or this is the first look at it. */
 void output_state(struct output *o, const char *uri, const char *id, enum vfmig_state state, uint64_t elapsed_ns);

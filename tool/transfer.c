@@ -327,6 +327,7 @@ int transfer_run(struct transfer *t, const struct transfer_ops *ops, void *handl
 		return signals;
 	int r, told[TRANSFER_MAX];
 	memset(told, -1, sizeof(told));
+	output_begin(&t->output, t->link_uri, t->downtime_limit_ns);
 	tell_states(t, told, 0);
 	for (;;) {
 		struct vfmig_status status;

@@ -10,6 +10,7 @@
 #include "output.h"
 
 #define TRANSFER_MAX 64
+#define DEFAULT_DOWNTIME_MS 300u
 
 struct transfer {
 	const char *command;
@@ -24,6 +25,7 @@ struct transfer {
 	uint32_t timeout_ms; /* 0: not given */
 	const char *journal; /* NULL: none */
 	uint64_t retry_for_ns; /* 0: not given */
+	uint64_t downtime_limit_ns; /* of a save, for the events */
 	struct vfmig_device_options device_options;
 	struct vfmig_link_options link_options;
 	bool json, quiet;

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """downtime.py: what the downtime consists of, and in which states the devices were when."""
+import calendar
+import time
+
 from tap import device, equal, finish, main, run, run_ok, start, test
 
 SLOW_NS = 300_000_000
@@ -91,6 +94,19 @@ def states_of_devices(scratch):
         times = [e["elapsed_ns"] for e in told]
         equal(times, sorted(times))
         equal(times[0], 0)
+
+
+@test
+def begin_comes_before_all_else(scratch):
+    options = ["--json", "--downtime-limit", "7"]
+    saved = run_ok("save", "sim:size=64K", "-o", "file:%s/state" % scratch, *options).json_lines()
+    loaded = run_ok("load", "sim:size=64K", "-i", "file:%s/state" % scratch, "--json").json_lines()
+    for events, command, limit in ((saved, "save", 7_000_000), (loaded, "load", None)):
+        begin = events[0]
+        equal((begin["event"], begin["command"], begin["link"]), ("begin", command, "file:%s/state" % scratch))
+        equal(begin.get("downtime_limit_ns"), limit)
+        age = time.time() - calendar.timegm(time.strptime(begin["time"], "%Y-%m-%dT%H:%M:%SZ"))
+        assert -2 < age < 60, begin
 
 
 main()
