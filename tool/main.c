@@ -21,6 +21,7 @@ static const struct command {
 	{ "status", "where a handover between two hosts stands", cmd_status },
 	{ "resolve", "finish a handover whose program was killed or gave up", cmd_resolve },
 	{ "inspect", "show what is in a migration stream", cmd_inspect },
+	{ "report", "draw where a save's or a load's time went, as a page", cmd_report },
 	{ "device", "serve a software device on a vfio-user socket", cmd_device },
 	{ "shim", "run a program that finds software devices in /dev/vfio", cmd_shim },
 	{ "prove", "prove that a software device lost no step of its work", cmd_prove },
