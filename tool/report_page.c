@@ -32,11 +32,12 @@ static const char style[] =
 	"border-bottom:1px solid #dfe3e8;overflow-wrap:anywhere}th{color:#5f6b7a;font-weight:600;font-size:13px}"
 	".devices{table-layout:fixed}.devices th:nth-child(1){width:30%}.devices th:nth-child(2){width:19%}"
 	".devices th:nth-child(3){width:11%}"
+	".log td:first-child{white-space:nowrap;width:65px}"
 	"td.n{text-align:right;white-space:nowrap}th.n{text-align:right}"
 	"@page{margin:14mm}"
-	"@media print{body{margin:0;padding:0;max-width:none;font-size:12px}"
-	"svg,table,.numbers,.error{break-inside:avoid}"
-	"h2{break-after:avoid}svg{margin:12px 0}}";
+	"@media print{body{margin:0;padding:0;max-width:none;font-size:12px}h1{font-size:20px}"
+	"svg{margin:12px 0}svg,tr,.numbers,.error{break-inside:avoid}h2{break-after:avoid}.numbers{gap:6px}"
+	".numbers div{padding:4px 8px;min-width:60px}.numbers b{font-size:15px}.numbers span{font-size:11px}}";
 
 /* ------------------------------------------------------------------- HTML */
 
@@ -119,6 +120,22 @@ static uint64_t time_in(const struct report *r, size_t device, enum vfmig_state 
 	return sum;
 }
 
+/* In the order in which it came to them. */
+static void html_times(FILE *f, const struct report *r, size_t device)
+{
+	unsigned seen = 0;
+	for (size_t i = 0; i < r->num_states; i++) {
+		char ns[OUTPUT_NUMBER_MAX];
+		enum vfmig_state state = r->states[i].state;
+		if (r->states[i].device != device || (seen & 1u << state))
+			continue;
+		uint64_t in = time_in(r, device, state);
+		if (in)
+			fprintf(f, "%s%s %s", seen ? ", " : "", vfmig_state_name(state), report_ns(in, ns));
+		seen |= in ? 1u << state : 0;
+	}
+}
+
 static void html_devices(FILE *f, const struct report *r)
 {
 	fputs("<h2>Devices</h2>\n<table class=\"devices\">\n<tr><th>device</th><th>section id</th><th>is "
@@ -129,12 +146,7 @@ static void html_devices(FILE *f, const struct report *r)
 		put_element(f, "<tr><td>", d->uri, "</td>");
 		put_element(f, "<td>", d->id, "</td>");
 		put_element(f, "<td>", d->state, "</td><td>");
-		for (unsigned s = 0, n = 0; s <= VFMIG_STATE_PRE_COPY_P2P; s++) {
-			char ns[OUTPUT_NUMBER_MAX];
-			uint64_t in = time_in(r, i, s);
-			if (in)
-				fprintf(f, "%s%s %s", n++ ? ", " : "", vfmig_state_name(s), report_ns(in, ns));
-		}
+		html_times(f, r, i);
 		fputs("</td></tr>\n", f);
 	}
 	fputs("</table>\n", f);
@@ -174,7 +186,7 @@ static void html_lines(FILE *f, const struct report *r)
 	size_t shown = 0;
 	if (!r->num_lines)
 		return;
-	fputs("<h2>Warnings and log</h2>\n<table>\n", f);
+	fputs("<h2>Warnings and log</h2>\n<table class=\"log\">\n", f);
 	for (int warnings = 1; warnings >= 0; warnings--)
 		for (size_t i = 0; i < r->num_lines && shown < LINES_MOST; i++) {
 			const struct report_line *l = &r->lines[i];
