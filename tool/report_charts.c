@@ -70,7 +70,7 @@ static void fit_logarithmic(struct chart *c, double limit)
 	for (size_t i = 0; i < COLUMNS; i++)
 		if (c->values[i] > 0)
 			least = fmin(least, c->values[i]);
-	c->bottom = pow(10, floor(log10(least)));
+	c->bottom = pow(10, floor(log10(0.7 * least))); /* nothing lies on the edge */
 	c->top = fmax(pow(10, ceil(log10(fmax(most_of(c), limit)))), 10 * c->bottom);
 }
 
@@ -136,27 +136,37 @@ static void clear(struct chart *c)
 		c->values[i] = -1;
 }
 
-/* Until the devices were stopped: nobody looks again what is pending then, all of it is. */
+/* When the last data was out, if the run tells it. */
+static uint64_t all_sent_at(const struct report *r)
+{
+	uint64_t at_ns = report_stopped_at(r);
+	for (size_t i = 0; i < r->num_steps && r->steps[i].step <= VFMIG_DOWNTIME_COMPLETE; i++)
+		at_ns += min_u64(r->steps[i].ns, r->elapsed_ns - min_u64(at_ns, r->elapsed_ns));
+	return min_u64(at_ns, r->elapsed_ns);
+}
+
+/* Once the devices are stopped nobody looks again: all of it is sent. */
 unsigned report_draw_pending(FILE *f, const struct report *r, unsigned y)
 {
 	struct chart c = { .title = "Pending",
 			   .note = "what was still to be sent, by each look at it",
 			   .color = DRAW_BLUE,
 			   .area = true };
-	bool any = false;
+	uint64_t last = 0;
 	clear(&c);
-	for (size_t i = 0; i < r->num_points; i++) {
+	for (size_t i = 0; i < r->num_points && !r->is_load; i++) {
 		const struct report_point *p = &r->points[i];
-		if (p->phase != VFMIG_PHASE_PRECOPY && p->phase != VFMIG_PHASE_STOP_COPY)
-			continue;
-		any |= p->pending_bytes > 0;
-		if (p->pending_bytes)
+		if (p->pending_bytes && p->phase == VFMIG_PHASE_PRECOPY)
 			c.values[column_of(r, p->at_ns)] = (double)p->pending_bytes;
+		if (p->pending_bytes && p->phase <= VFMIG_PHASE_STOP_COPY)
+			last = p->pending_bytes;
 	}
-	if (r->is_load || !any)
+	if (!last)
 		return 0;
+	if (r->downtime_ns)
+		c.values[column_of(r, report_stopped_at(r))] = (double)last;
 	if (r->has_result && !r->failed && !r->cancelled)
-		c.values[COLUMNS - 1] = 0;
+		c.values[column_of(r, all_sent_at(r))] = 0;
 	fit_linear(&c);
 	return draw_chart(f, r, &c, y, output_bytes);
 }
@@ -187,11 +197,6 @@ unsigned report_draw_rate(FILE *f, const struct report *r, unsigned y)
 	return most_of(&c) > 0 ? draw_chart(f, r, &c, y, per_second) : 0;
 }
 
-static const char *unit_ns(uint64_t value, char *buffer)
-{
-	return report_ns(value, buffer);
-}
-
 /* What a stop would have meant at each time, against the limit. */
 unsigned report_draw_expected(FILE *f, const struct report *r, unsigned y)
 {
@@ -210,7 +215,7 @@ unsigned report_draw_expected(FILE *f, const struct report *r, unsigned y)
 	if (r->downtime_limit_ns)
 		snprintf(note, sizeof(note), "had the devices been stopped then; the dashed line is the limit, %s",
 			 report_ns(r->downtime_limit_ns, limit));
-	unsigned height = draw_chart(f, r, &c, y, unit_ns);
+	unsigned height = draw_chart(f, r, &c, y, draw_tick);
 	double at = chart_y(&c, (double)r->downtime_limit_ns, y + DRAW_TITLE + 8);
 	if (f && r->downtime_limit_ns)
 		draw_line(f, DRAW_LEFT, at, DRAW_RIGHT, at, DRAW_RED, true);

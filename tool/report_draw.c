@@ -26,6 +26,16 @@ void draw_text(FILE *f, double x, double y, const char *anchor, const char *colo
 	fputs("</text>\n", f);
 }
 
+void draw_text_over(FILE *f, double x, double y, const char *anchor, const char *text)
+{
+	fprintf(f,
+		"<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" fill=\"%s\" stroke=\"#ffffff\" stroke-width=\"4\" "
+		"paint-order=\"stroke\">",
+		x, y, anchor, DRAW_TEXT);
+	report_put(f, text);
+	fputs("</text>\n", f);
+}
+
 void draw_label(FILE *f, double y, const char *text)
 {
 	fprintf(f, "<text x=\"%d\" y=\"%.1f\" font-size=\"13\" text-anchor=\"end\" fill=\"%s\">", DRAW_LEFT - 8, y,
@@ -81,8 +91,7 @@ static uint64_t tick_ns(uint64_t length_ns)
 				return ten * factors[i];
 }
 
-/* "1.50 s" and "1.00 s" as "1.5 s" and "1 s". */
-static const char *tick_text(uint64_t ns, char *buffer)
+const char *draw_tick(uint64_t ns, char *buffer)
 {
 	char *point = strchr(report_ns(ns, buffer), '.'), *unit = strchr(buffer, ' '), *end = unit;
 	if (!point || !unit)
@@ -101,7 +110,7 @@ void draw_time_axis(FILE *f, const struct draw_axis *a, uint64_t zero_ns, double
 		double x = draw_x(a, a->from_ns + n * step);
 		uint64_t at = a->from_ns + n * step - zero_ns;
 		draw_line(f, x, top, x, bottom, DRAW_GRID, false);
-		draw_text(f, x, bottom + 17, "middle", DRAW_FAINT, tick_text(at, text));
+		draw_text(f, x, bottom + 17, "middle", DRAW_FAINT, draw_tick(at, text));
 	}
 }
 

@@ -26,8 +26,13 @@ double draw_x(const struct draw_axis *a, uint64_t at_ns);
 /* Lines from top to bottom with what time they are, since `zero_ns`, below. */
 void draw_time_axis(FILE *f, const struct draw_axis *a, uint64_t zero_ns, double top, double bottom);
 
+/* "1.50 s" and "1.00 s" as "1.5 s" and "1 s". */
+const char *draw_tick(uint64_t ns, char *buffer);
+
 /* anchor: start, middle, end. Escaped. */
 void draw_text(FILE *f, double x, double y, const char *anchor, const char *color, const char *text);
+/* The same over lines, which it pushes aside. */
+void draw_text_over(FILE *f, double x, double y, const char *anchor, const char *text);
 /* A row's name, left of the axes, right-aligned. Escaped, its tail if it is long. */
 void draw_label(FILE *f, double y, const char *text);
 void draw_title(FILE *f, unsigned y, const char *title, const char *note);

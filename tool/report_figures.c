@@ -77,9 +77,9 @@ static void draw_steps(FILE *f, const struct report *r, const struct draw_axis *
 		draw_label(f, y + 17, report_step_meaning(r, s->step));
 		draw_bar(f, x, to, y + 4, DRAW_ROW - 8, part >= 25 ? DRAW_RED : "#d97b29", tip);
 		if (to < DRAW_RIGHT - 120)
-			draw_text(f, to + 8, y + 17, "start", DRAW_TEXT, text);
+			draw_text_over(f, to + 8, y + 17, "start", text);
 		else if (x > DRAW_LEFT + 120)
-			draw_text(f, x - 8, y + 17, "end", DRAW_TEXT, text);
+			draw_text_over(f, x - 8, y + 17, "end", text);
 		else
 			draw_text(f, (x + to) / 2, y + 17, "middle", "#ffffff", text);
 		at += s->ns;
