@@ -241,6 +241,22 @@ static void check_reset(struct preflight *p, const struct probe *d)
 	c->of_load = false;
 }
 
+/* A kernel device lasts as long as somebody has it open. */
+static void check_owner(struct preflight *p, const struct probe *s, const struct probe *d)
+{
+	bool here = device_uri_owns(s->uri), there = device_uri_owns(d->uri);
+	if (!here && !there)
+		return;
+	struct preflight_check *c =
+	    add(p, "owner", PREFLIGHT_NOTE, NULL, "%s%s%s",
+		here ? "what opens the source itself finds it at work for nobody: its owner hands it to vfmig save by "
+		       "fd: or fd-from:"
+		     : "",
+		here && there ? "; " : "",
+		there ? "the destination needs an owner for afterwards: vfmig load --give, --exec or --hold" : "");
+	c->of_load = false;
+}
+
 void preflight_check(const struct probe *source, const struct probe *destination, const struct preflight_options *opts,
 		     struct preflight *ret)
 {
@@ -254,6 +270,7 @@ void preflight_check(const struct probe *source, const struct probe *destination
 	check_sizes(ret, source, destination);
 	check_state(ret, source, destination);
 	check_p2p(ret, source, destination, opts->together);
+	check_owner(ret, source, destination);
 	check_dirty(ret, source);
 	check_reset(ret, destination);
 	check_downtime(ret, source, opts);

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """preflight.py: what it says of two devices is what a real load of the one's state into the other does."""
+import contextlib
 import json
 import os
+import shutil
+import socket
 import stat
 import subprocess
 
-from tap import VFMIG, contains, device, equal, main, run, run_fails, run_ok, test
+from tap import VFMIG, Skip, contains, device, equal, main, run, run_fails, run_ok, test
 
 
 def checks_of(source, destination, *options):
@@ -189,6 +192,19 @@ def files_say_what_the_devices_say(scratch):
 
 
 @test
+def kernel_devices_need_an_owner(scratch):
+    probe = json.loads(run_ok("probe", "--json", V2).out)
+    path = scratch + "/kernel.json"
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(dict(probe, uri="pci:0000:3b:00.2", access="cdev"), f)
+    equal([c["check"] for c in checks_of(V2, V2)["checks"] if c["check"] == "owner"], [])
+    contains(check(checks_of(path, V2), "owner")["text"], "fd-from:")
+    found = checks_of(V2, path)
+    contains(check(found, "owner")["text"], "--give")
+    equal(found["loads"], "yes")
+
+
+@test
 def files_that_are_wrong(scratch):
     good = json.loads(run_ok("probe", "--json", V2).out)
 
@@ -273,6 +289,54 @@ def ssh_that_fails(scratch):
                                     "ssh:down/%s: the command failed with exit status 255" % V2])
     for wrong in (("ssh:a", "ssh:b"), ("ssh:", V2), (V2, "ssh:there/"), (V2, "ssh:/x")):
         contains(run_fails("preflight", *wrong, env=env).err, "expected ssh:HOST/URI")
+
+
+@contextlib.contextmanager
+def sshd(scratch):
+    """A real one on the loopback interface, for this user and one key; gives what --ssh is to be."""
+    server = shutil.which("sshd", path="/usr/sbin:" + os.environ["PATH"])
+    if not server or not shutil.which("ssh"):
+        raise Skip("there is no sshd or no ssh here (openssh-server, openssh-client)")
+    if os.getuid() == 0 and not os.path.isdir("/run/sshd"):
+        raise Skip("sshd by root wants a folder /run/sshd, which there is not")
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "%s/%s" % (scratch, key)], check=True,
+                       stdin=subprocess.DEVNULL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with open(scratch + "/sshd_config", "w", encoding="utf-8") as f:
+        f.write("ListenAddress 127.0.0.1:%d\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nStrictModes no\n"
+                "UsePAM no\nPidFile none\nPermitRootLogin yes\nSetEnv PATH=%s:/usr/bin:/bin\n"
+                % (port, scratch, scratch, os.path.dirname(os.path.abspath(VFMIG))))
+    server = subprocess.Popen([server, "-D", "-e", "-f", scratch + "/sshd_config"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        for line in server.stderr:
+            if line.startswith("Server listening"):
+                break
+        else:
+            raise Skip("sshd did not listen")
+        yield "ssh -F none -p %d -i %s/user -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null" \
+            " -o LogLevel=ERROR -o BatchMode=yes" % (port, scratch)
+    finally:
+        server.terminate()
+        server.wait()
+        server.stderr.close()
+
+
+@test
+def over_a_real_ssh(scratch):
+    """A device of there that another process serves; one that is not there."""
+    with sshd(scratch) as ssh, device(scratch, "it's b", "--size", "64K", "--interface", "v2") as b:
+        live = checks_of(V2, b)
+        found = json.loads(run_ok("preflight", V2, "ssh:127.0.0.1/" + b, "--ssh", ssh, "--json").out)
+        equal(found["checks"], live["checks"])
+        equal(found["loads"], "yes")
+        result = run("preflight", V2, "ssh:127.0.0.1/vfio-user:/none", "--ssh", ssh)
+        equal((result.code, result.out), (1, ""))
+        contains(result.err, "vfmig probe: vfio-user:/none: connecting to /none")
+        contains(result.err, "ssh:127.0.0.1/vfio-user:/none: the command failed with exit status 1")
 
 
 main()
