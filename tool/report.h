@@ -77,6 +77,8 @@ bool report_finding(const struct report *r, unsigned n, char *text, size_t size)
 void report_put(FILE *f, const char *text);
 /* Its last characters, at most so many, behind an ellipsis. */
 void report_put_tail(FILE *f, const char *text, size_t most);
+/* What of a number from a file may be more than 2^64 after a division. */
+uint64_t report_whole(double value);
 /* "64.5 ms"; a buffer of OUTPUT_NUMBER_MAX, which is returned. */
 const char *report_ns(uint64_t ns, char *buffer);
 

@@ -80,14 +80,15 @@ static void draw_grid(FILE *f, const struct chart *c, double top, chart_unit_fn 
 	if (c->logarithmic) {
 		for (double v = c->bottom; v <= c->top * 1.01; v *= 10) {
 			draw_line(f, DRAW_LEFT, chart_y(c, v, top), DRAW_RIGHT, chart_y(c, v, top), DRAW_GRID, false);
-			draw_text(f, DRAW_LEFT - 8, chart_y(c, v, top) + 4, "end", DRAW_FAINT, unit((uint64_t)v, text));
+			draw_text(f, DRAW_LEFT - 8, chart_y(c, v, top) + 4, "end", DRAW_FAINT,
+				  unit(report_whole(v), text));
 		}
 		return;
 	}
 	for (double v = 0; v <= c->top; v += c->tick) {
 		double y = chart_y(c, v, top);
 		draw_line(f, DRAW_LEFT, y, DRAW_RIGHT, y, DRAW_GRID, false);
-		draw_text(f, DRAW_LEFT - 8, y + 4, "end", DRAW_FAINT, v > 0 ? unit((uint64_t)v, text) : "0");
+		draw_text(f, DRAW_LEFT - 8, y + 4, "end", DRAW_FAINT, v > 0 ? unit(report_whole(v), text) : "0");
 	}
 }
 

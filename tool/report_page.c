@@ -66,7 +66,7 @@ static void html_numbers(FILE *f, const struct report *r)
 		put_number(f, report_ns(r->downtime_limit_ns, limit), "limit");
 	put_number(f, report_ns(r->elapsed_ns, text), "in all");
 	put_number(f, output_bytes(r->total_bytes, text), r->is_load ? "loaded" : "sent");
-	output_bytes(seconds > 0 ? (uint64_t)((double)r->total_bytes / seconds) : 0, text);
+	output_bytes(seconds > 0 ? report_whole((double)r->total_bytes / seconds) : 0, text);
 	put_number(f, strcat(text, "/s"), "on average");
 	snprintf(text, sizeof(text), "%" PRIu64, r->rounds);
 	put_number(f, text, "rounds");

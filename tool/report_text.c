@@ -53,6 +53,11 @@ uint64_t report_stopped_at(const struct report *r)
 	return r->elapsed_ns - r->downtime_ns;
 }
 
+uint64_t report_whole(double value)
+{
+	return value > 0 && value < 1e19 ? (uint64_t)value : value > 0 ? UINT64_C(10000000000000000000) : 0;
+}
+
 const char *report_ns(uint64_t ns, char *buffer)
 {
 	static const struct {
