@@ -230,7 +230,7 @@ int cmd_dirty(int argc, char **argv)
 		.options = { .size = sizeof(args.options), .timeout_ms = OPEN_TIMEOUT_MS },
 		.interval_ns = 1000 * NS_PER_MS,
 		.parts = 16,
-		.print = { .limit_ns = 300 * NS_PER_MS },
+		.print = { .limit_ns = DEFAULT_DOWNTIME_MS * NS_PER_MS },
 	};
 	if (argp_parse(&argp, argc, argv, 0, NULL, &args))
 		return EXIT_USAGE;

@@ -80,6 +80,12 @@ static void check_identity(struct preflight *p, const struct probe *s, const str
 /* What the load would say of the source's config record, which has only its interrupt state still to come. */
 static void check_config(struct preflight *p, const struct probe *s, const struct probe *d)
 {
+	const struct probe *unread = s->config_error[0] ? s : d->config_error[0] ? d : NULL;
+	if (unread) {
+		add(p, "config", PREFLIGHT_NO, "vfmig probe, once it can be read", "the %s's cannot be read: %s",
+		    unread == s ? "source" : "destination", unread->config_error);
+		return;
+	}
 	struct vfmig_device nobody = { 0 };
 	struct config_record record;
 	struct vfmig_error err;

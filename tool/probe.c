@@ -90,6 +90,8 @@ static int probe_migration(struct probe *p, struct access *a, const struct vfmig
 	if (vfmig_device_state(device, &state, err) == 0)
 		p->state = vfmig_state_name(state);
 	r = pci_config_read(device, &p->config, err);
+	if (r < 0)
+		r = keep_error(r, p->config_error, err);
 	if (r == 0)
 		r = probe_size(p, device, err);
 	if (r == 0)

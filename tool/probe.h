@@ -38,6 +38,7 @@ struct probe {
 	bool has_precopy, has_p2p;
 	const char *state; /* NULL: could not be asked */
 	struct pci_config config; /* size 0: none, or it cannot migrate */
+	char config_error[PROBE_ERROR_MAX]; /* why it could not be read */
 	bool has_state_bytes, logs_itself; /* pages that it writes */
 	uint64_t state_bytes;
 	struct json_object *json; /* NULL, or what it was read from, which has its strings */

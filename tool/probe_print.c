@@ -178,11 +178,12 @@ static struct json_object *migration_json(const struct probe *p)
 }
 
 /* Its bytes, without the zeros at the end. */
-static struct json_object *config_json(const struct pci_config *config)
+static struct json_object *config_json(const struct probe *p)
 {
+	const struct pci_config *config = &p->config;
 	char hex[2 * PCI_CONFIG_MAX + 1] = "";
 	size_t used = config->size;
-	if (!used)
+	if (!used && !p->config_error[0])
 		return NULL;
 	while (used && !config->bytes[used - 1])
 		used--;
@@ -191,6 +192,7 @@ static struct json_object *config_json(const struct pci_config *config)
 	struct json_object *o = json_object_new_object();
 	json_object_object_add(o, "size", json_object_new_uint64(config->size));
 	json_object_object_add(o, "hex", json_object_new_string(hex));
+	json_object_object_add(o, "error", string_or_null(p->config_error));
 	return o;
 }
 
@@ -208,7 +210,7 @@ void probe_print_json(const struct probe *p)
 	json_object_object_add(o, "num_regions", json_object_new_uint64(p->info.num_regions));
 	json_object_object_add(o, "num_irqs", json_object_new_uint64(p->info.num_irqs));
 	json_object_object_add(o, "pci", pci_json(p));
-	json_object_object_add(o, "config_space", config_json(&p->config));
+	json_object_object_add(o, "config_space", config_json(p));
 	json_object_object_add(o, "regions", regions);
 	json_object_object_add(o, "irqs", irqs);
 	json_object_object_add(o, "migration", migration_json(p));

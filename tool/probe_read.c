@@ -50,10 +50,13 @@ static int digit(char c)
 static int read_config(struct probe *p, struct vfmig_error *err)
 {
 	struct json_object *o = json_member(p->json, "config_space", json_type_object);
-	const char *hex = json_member_text(o, "hex");
+	const char *hex = json_member_text(o, "hex"), *error = json_member_text(o, "error");
 	uint64_t size;
 	if (!o)
 		return p->has_pci ? missing("config_space", err) : 0;
+	snprintf(p->config_error, sizeof(p->config_error), "%s", error ? error : "");
+	if (error)
+		return 0;
 	if (!hex || !json_member_number(o, "size", &size) || (size != 256 && size != PCI_CONFIG_MAX) ||
 	    strlen(hex) % 2 || strlen(hex) > 2 * size)
 		return missing("a member of config_space", err);

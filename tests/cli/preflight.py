@@ -7,6 +7,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 
 from tap import VFMIG, Skip, contains, device, equal, main, run, run_fails, run_ok, test
 
@@ -136,6 +137,19 @@ def device_that_another_migration_has(scratch):
 
 
 @test
+def config_space_that_cannot_be_read(scratch):
+    """Its header can, so that a probe tells what it is; a load would fail."""
+    bad = "sim:size=64K,fault=errno@config-read#2"
+    path = probe_file(scratch, "bad", bad)
+    for source, destination, who in ((bad, "sim:size=64K", "source"), ("sim:size=64K", bad, "destination"),
+                                     (path, "sim:size=64K", "source")):
+        found = checks_of(source, destination)
+        equal((found["loads"], check(found, "config")["answer"]), ("no", "no"))
+        contains(check(found, "config")["text"], "the %s's cannot be read: config space: " % who)
+    equal(load_for_real(scratch, "sim:size=64K", "sim:size=64K,fault=errno@config-read").code, 1)
+
+
+@test
 def together_needs_p2p(scratch):
     without = V2 + ",p2p=no"
     equal(check(checks_of(without, V2), "P2P")["answer"], "note")
@@ -169,6 +183,29 @@ def downtime_at_a_bandwidth(scratch):
     v1 = "sim:size=4M"
     contains(check(checks_of(v1, v1, "--bandwidth", "10M"), "downtime")["text"], "--state-size")
     equal(check(checks_of(v1, v1, "--bandwidth", "10M", "--state-size", "1M"), "downtime")["answer"], "yes")
+
+
+THROTTLE = """
+import sys, time
+begin, taken, rate = None, 0, float(sys.argv[1])
+while data := sys.stdin.buffer.read1(65536):
+    begin, taken = begin or time.monotonic(), taken + len(data)
+    time.sleep(max(0, begin + taken / rate - time.monotonic()))
+"""
+
+
+@test
+def downtime_as_foretold(scratch):
+    """4 MiB without pre-copy over a link that takes 10 MiB a second: 0.4 s."""
+    uri, script = "sim:size=4M,interface=v2,precopy=no", scratch + "/throttle.py"
+    with open(script, "w", encoding="utf-8") as f:
+        f.write(THROTTLE)
+    text = check(checks_of(uri, uri, "--bandwidth", "10M"), "downtime")["text"]
+    foretold_ms = float(text.split()[0])
+    equal(text.split()[1], "ms")
+    events = run_ok("save", uri, "-o", "exec:%s %s %d" % (sys.executable, script, 10 << 20), "--json").json_lines()
+    measured_ms = events[-1]["downtime_ns"] / 1e6
+    assert 0.9 * foretold_ms < measured_ms < 1.5 * foretold_ms, (foretold_ms, measured_ms)
 
 
 def probe_file(scratch, name, uri):
