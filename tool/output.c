@@ -130,6 +130,11 @@ void output_init(struct output *o, const char *command, bool is_save, bool json,
 		.summary = !quiet && !json,
 		.progress = !quiet && !json && isatty(STDERR_FILENO),
 	};
+	/* Now: the C library opens files for it, which a load soon may not. */
+	time_t now = time(NULL);
+	struct tm tm;
+	if (gmtime_r(&now, &tm))
+		strftime(o->time, sizeof(o->time), "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
 /* JSON on stderr is not mixed with lines of text. */
@@ -147,17 +152,13 @@ static void clear_line(struct output *o)
 
 void output_begin(struct output *o, const char *link, uint64_t downtime_limit_ns)
 {
-	char text[sizeof("2026-01-01T00:00:00Z") + 8];
-	time_t now = time(NULL);
-	struct tm tm;
 	if (!o->events)
 		return;
 	struct json_object *j = json_object_new_object();
 	add_string(j, "event", "begin");
 	add_string(j, "command", o->command);
 	add_string(j, "version", vfmig_version());
-	if (gmtime_r(&now, &tm) && strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm))
-		add_string(j, "time", text);
+	add_string(j, "time", o->time);
 	add_string(j, "link", link);
 	if (o->is_save)
 		add_number(j, "downtime_limit_ns", downtime_limit_ns);

@@ -43,6 +43,7 @@ struct output {
 	FILE *events;  /* of the JSON, or NULL */
 	bool summary;  /* quiet otherwise */
 	bool progress; /* a line on stderr, rewritten */
+	char time[32]; /* of its beginning, UTC */
 	/* private */
 	bool line_open;
 	bool started;
