@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cmd_report.c: vfmig report RUN.json -o FILE. */
+/* cmd_report.c: vfmig report RUN.json... -o FILE. */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,11 @@
 #include "report.h"
 
 #define EVENTS_BYTES_MAX (256u << 20)
+#define RUNS_MAX 8u
 
 struct report_arguments {
-	const char *from, *into;
+	const char *from[RUNS_MAX], *into;
+	size_t count;
 };
 
 static const struct argp_option options[] = {
@@ -30,12 +32,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		a->into = arg;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (a->from)
-			argp_error(state, "one run at a time: '%s' is too many", arg);
-		a->from = arg;
+		if (a->count == RUNS_MAX)
+			argp_error(state, "more than %u runs", RUNS_MAX);
+		a->from[a->count++] = arg;
 		return 0;
 	case ARGP_KEY_END:
-		if (!a->from)
+		if (!a->count)
 			argp_error(state, "of what? Expected a file that 'vfmig save --json' has written, or -");
 		if (!a->into)
 			argp_error(state, "where to? Expected -o FILE");
@@ -83,23 +85,33 @@ static bool ends_in(const char *name, const char *end)
 	return n >= m && !strcmp(name + n - m, end);
 }
 
-static int report(const struct report_arguments *a, struct report *r, struct vfmig_error *err)
+static int read_run(const char *from, struct report *r, struct vfmig_error *err)
 {
-	char *events = NULL, *document = NULL;
+	char *events = NULL;
 	size_t length = 0;
-	int e = read_text(a->from, a->from, EVENTS_BYTES_MAX, &events, &length, err);
+	int e = read_text(from, from, EVENTS_BYTES_MAX, &events, &length, err);
 	if (e == 0 && strlen(events) != length)
-		e = error_set(err, -EBADMSG, "%s: byte %zu is 0, expected text", a->from, strlen(events));
+		e = error_set(err, -EBADMSG, "%s: byte %zu is 0, expected text", from, strlen(events));
 	if (e == 0)
-		e = report_read(events, a->from, r, err);
+		e = report_read(events, from, r, err);
 	free(events);
-	if (e < 0)
-		return e;
+	return e;
+}
+
+static int report(const struct report_arguments *a, struct report *runs, struct vfmig_error *err)
+{
+	char *document = NULL;
+	size_t length = 0;
+	for (size_t i = 0; i < a->count; i++) {
+		int e = read_run(a->from[i], &runs[i], err);
+		if (e < 0)
+			return e;
+	}
 	FILE *f = open_memstream(&document, &length);
 	if (!f)
 		return error_errno(err, -ENOMEM, "report");
-	(ends_in(a->into, ".svg") ? report_svg : report_html)(f, r);
-	e = fclose(f) ? error_errno(err, -ENOMEM, "report") : write_report(a->into, document, length, err);
+	(ends_in(a->into, ".svg") ? report_svg : report_html)(f, runs, a->count);
+	int e = fclose(f) ? error_errno(err, -ENOMEM, "report") : write_report(a->into, document, length, err);
 	free(document);
 	return e;
 }
@@ -109,7 +121,7 @@ int cmd_report(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse_option,
-		.args_doc = "RUN.json -o FILE",
+		.args_doc = "RUN.json... -o FILE",
 		.doc = "Draws where a save's or a load's time went, from what it has printed by --json or --events: "
 		       "one HTML "
 		       "page that needs nothing else, or one SVG.",
@@ -118,11 +130,12 @@ int cmd_report(int argc, char **argv)
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_USAGE;
 	struct vfmig_error err = { 0 };
-	struct report *r = calloc(1, sizeof(*r));
-	if (!r)
+	struct report *runs = calloc(RUNS_MAX, sizeof(*runs));
+	if (!runs)
 		return output_fail("report", "out of memory");
-	int e = report(&a, r, &err);
-	report_clear(r);
-	free(r);
+	int e = report(&a, runs, &err);
+	for (size_t i = 0; i < a.count; i++)
+		report_clear(&runs[i]);
+	free(runs);
 	return e < 0 ? output_fail("report", "%s", err.message) : EXIT_OK;
 }

@@ -89,8 +89,8 @@ typedef unsigned report_figure_fn(FILE *f, const struct report *r, unsigned y);
 report_figure_fn report_draw_timeline, report_draw_downtime, report_draw_pending, report_draw_rate,
 	report_draw_expected;
 
-/* Whole documents. */
-void report_html(FILE *f, const struct report *r);
-void report_svg(FILE *f, const struct report *r);
+/* Whole documents of `count` runs, one below the other. */
+void report_html(FILE *f, const struct report *runs, size_t count);
+void report_svg(FILE *f, const struct report *runs, size_t count);
 
 #endif

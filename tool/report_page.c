@@ -10,6 +10,7 @@
 #define LINES_MOST 200 /* of the log; warnings before anything else */
 #define SVG_COLUMNS 125
 #define SVG_LINE 20
+#define BETWEEN_RUNS 50
 #define FONT "font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\" font-size=\"14\""
 
 static report_figure_fn *const figures[] = { report_draw_timeline, report_draw_downtime, report_draw_expected,
@@ -20,6 +21,7 @@ static const char style[] =
 	"body{font:15px/1.45 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;color:#1f2933;"
 	"max-width:1040px;margin:24px auto;padding:0 20px}"
 	"h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:28px 0 8px}"
+	"table+h1{margin-top:64px}"
 	".where{color:#5f6b7a;margin:0 0 16px;overflow-wrap:anywhere}"
 	".good{color:#2b7a4b}.bad{color:#c0392b}"
 	".error{border:1px solid #c0392b;border-left-width:6px;padding:8px 12px;margin:12px 0;overflow-wrap:anywhere}"
@@ -75,16 +77,21 @@ static void html_numbers(FILE *f, const struct report *r)
 
 static void html_head(FILE *f, const struct report *r)
 {
+	char text[200];
+	report_outcome(r, text, sizeof(text));
+	fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta "
+	      "http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+	      "<meta name=\"viewport\" content=\"width=device-width\">\n",
+	      f);
+	put_element(f, "<title>vfmig: ", text, "</title>\n");
+	fprintf(f, "<style>%s</style>\n</head>\n<body>\n", style);
+}
+
+static void html_summary(FILE *f, const struct report *r)
+{
 	char text[700];
 	bool bad = r->failed || r->cancelled || !r->has_result;
 	report_outcome(r, text, sizeof(text));
-	fputs(
-	    "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-	    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-	    "<meta name=\"viewport\" content=\"width=device-width\">\n",
-	    f);
-	put_element(f, "<title>vfmig: ", text, "</title>\n");
-	fprintf(f, "<style>%s</style>\n</head>\n<body>\n", style);
 	put_element(f, bad ? "<h1 class=\"bad\">" : "<h1 class=\"good\">", text, "</h1>\n<p class=\"where\">");
 	if (r->num_devices)
 		report_put(f, r->devices[0].uri ? r->devices[0].uri : "a device");
@@ -201,9 +208,9 @@ static void html_lines(FILE *f, const struct report *r)
 	fputs("</table>\n", f);
 }
 
-void report_html(FILE *f, const struct report *r)
+static void html_run(FILE *f, const struct report *r)
 {
-	html_head(f, r);
+	html_summary(f, r);
 	for (size_t i = 0; i < NUM_FIGURES; i++) {
 		unsigned height = figures[i](NULL, r, 0);
 		if (!height)
@@ -215,6 +222,13 @@ void report_html(FILE *f, const struct report *r)
 	html_devices(f, r);
 	html_bytes(f, r);
 	html_lines(f, r);
+}
+
+void report_html(FILE *f, const struct report *runs, size_t count)
+{
+	html_head(f, runs);
+	for (size_t i = 0; i < count; i++)
+		html_run(f, &runs[i]);
 	fputs("</body>\n</html>\n", f);
 }
 
@@ -290,24 +304,32 @@ static unsigned svg_foot(FILE *f, const struct report *r, unsigned y)
 	return height;
 }
 
-static unsigned svg_all(FILE *f, const struct report *r)
+static unsigned svg_run(FILE *f, const struct report *r, unsigned top)
 {
-	unsigned y = svg_words(f, r, 0);
+	unsigned y = top + svg_words(f, r, top);
 	for (size_t i = 0; i < NUM_FIGURES; i++) {
 		unsigned height = figures[i](f, r, y);
 		y += height + (height ? 20 : 0);
 	}
-	return y + svg_foot(f, r, y);
+	return y + svg_foot(f, r, y) - top;
 }
 
-void report_svg(FILE *f, const struct report *r)
+static unsigned svg_all(FILE *f, const struct report *runs, size_t count)
 {
-	unsigned height = svg_all(NULL, r) + 40, width = REPORT_WIDTH + 40;
+	unsigned y = 0;
+	for (size_t i = 0; i < count; i++)
+		y += svg_run(f, &runs[i], y) + (i + 1 < count ? BETWEEN_RUNS : 0);
+	return y;
+}
+
+void report_svg(FILE *f, const struct report *runs, size_t count)
+{
+	unsigned height = svg_all(NULL, runs, count) + 40, width = REPORT_WIDTH + 40;
 	fprintf(f,
 		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 		"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%u\" height=\"%u\" viewBox=\"-20 -20 %u %u\" %s>\n"
 		"<rect x=\"-20\" y=\"-20\" width=\"%u\" height=\"%u\" fill=\"#ffffff\"/>\n",
 		width, height, width, height, FONT, width, height);
-	svg_all(f, r);
+	svg_all(f, runs, count);
 	fputs("</svg>\n", f);
 }

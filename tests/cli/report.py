@@ -6,7 +6,7 @@ import os
 import re
 import xml.etree.ElementTree as ElementTree
 
-from tap import contains, device, equal, finish, main, run, run_fails, run_ok, start, test
+from tap import contains, equal, finish, main, run, run_fails, run_ok, start, test
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -63,8 +63,12 @@ def page_of(scratch, text):
 
 
 def svg_of(scratch, text):
+    return svg_text(report_of(scratch, text, "svg"))
+
+
+def svg_text(document):
     """All texts of the SVG, which is whole; nothing lies outside of it."""
-    root = ElementTree.fromstring(report_of(scratch, text, "svg"))
+    root = ElementTree.fromstring(document)
     equal(root.tag, SVG + "svg")
     left, top, width, height = (float(n) for n in root.get("viewBox").split())
     for e in root.iter():
@@ -162,6 +166,26 @@ def a_run_that_was_cut_off(scratch):
     contains(page_of(scratch, short), "The file ends before the result:")
     contains(page_of(scratch, short + lines[-1][:40]), "before the result, in the middle of a line:")
     page_of(scratch, "".join(lines[:4]))
+
+
+@test
+def both_sides_of_a_move(scratch):
+    """One below the other, in a page and in an SVG that is as high as both."""
+    link, names = "unix:%s/link" % scratch, ["%s/%s.json" % (scratch, side) for side in ("save", "load")]
+    load = start("load", "sim:size=4M,interface=v2", "-i", link, "--json")
+    outs = [run_ok("save", "sim:size=4M,start,interface=v2", "-o", link, "--json").out, finish(load).out]
+    for name, out in zip(names, outs):
+        with open(name, "w", encoding="utf-8") as f:
+            f.write(out)
+    for kind, read in (("html", lambda text: Page(text).text()), ("svg", svg_text)):
+        run_ok("report", *names, "-o", scratch + "/both." + kind)
+        with open(scratch + "/both." + kind, encoding="utf-8") as f:
+            text = read(f.read())
+        contains(text, "The save was done")
+        contains(text.partition("The save was done")[2], "The load was done")
+        equal(text.count("Most of the downtime"), 2)
+    run_fails("report", names[0], scratch + "/none", "-o", scratch + "/x.html")
+    equal(run("report", *names * 5, "-o", scratch + "/x.html").code, 2)
 
 
 HOSTILE = ("<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "'&amp;--></style></svg>]]>", "\x1b[2J\0",

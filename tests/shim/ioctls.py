@@ -83,6 +83,10 @@ def vfmig_itself_as_the_program(scratch):
     tap.contains(out, "interface v1")
     tap.run_ok("shim", "-d", DEVICE + ",interface=v2", "--", tap.VFMIG, "save", "sysfs:{0}", "-o",
                "file:" + scratch + "/stream")
+    out = tap.run_ok("shim", "-d", DEVICE + ",interface=v2", "--", tap.VFMIG, "preflight", "sysfs:{0}", "sysfs:{0}").out
+    tap.contains(out, "the source logs which pages it writes")
+    tap.contains(out, "--give, --exec or --hold")
+    tap.contains(out, "yes: nothing speaks against loading it there")
     with tap.device(scratch, "b", *("--" + o for o in DEVICE.split(",")), "--interface=v2") as uri:
         tap.run_ok("load", uri, "-i", "file:" + scratch + "/stream")
 
