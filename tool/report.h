@@ -44,6 +44,7 @@ struct report {
 	uint64_t elapsed_ns; /* of the last event */
 	uint64_t downtime_ns, downtime_limit_ns, expected_ns;
 	uint64_t setup_bytes, precopy_bytes, stop_copy_bytes, total_bytes, rounds;
+	uint64_t compressed_bytes; /* 0: they were not */
 	uint64_t memory_pages, memory_zero_pages;
 	struct report_point *points;
 	size_t num_points, room_points;

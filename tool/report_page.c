@@ -172,6 +172,8 @@ static void html_bytes(FILE *f, const struct report *r)
 	html_row(f, "setup", output_bytes(r->setup_bytes, text));
 	html_row(f, "pre-copy, while the devices worked", output_bytes(r->precopy_bytes, text));
 	html_row(f, "stop-and-copy, while they were stopped", output_bytes(r->stop_copy_bytes, text));
+	if (r->compressed_bytes)
+		html_row(f, "all of it on the link, compressed", output_bytes(r->compressed_bytes, text));
 	if (r->memory_pages || r->memory_zero_pages) {
 		snprintf(text, sizeof(text), "%" PRIu64, r->memory_pages);
 		html_row(f, "pages of memory among that", text);

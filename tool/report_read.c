@@ -151,6 +151,7 @@ static int take_status(struct report *r, struct json_object *o)
 	json_member_number(o, "precopy_bytes", &r->precopy_bytes);
 	json_member_number(o, "stop_copy_bytes", &r->stop_copy_bytes);
 	json_member_number(o, "rounds", &r->rounds);
+	json_member_number(o, "compressed_bytes", &r->compressed_bytes);
 	json_member_number(o, "memory_pages", &r->memory_pages);
 	json_member_number(o, "memory_zero_pages", &r->memory_zero_pages);
 	r->total_bytes = p.total_bytes;

@@ -91,6 +91,10 @@ def shown_ns(ns):
     return "%d ns" % ns
 
 
+def shown_bytes(count):
+    return "%.1f MiB" % (count / 1048576) if count >= 1 << 20 else "%.1f KiB" % (count / 1024)
+
+
 @test
 def a_save_and_a_load(scratch):
     save = saved(scratch)
@@ -105,6 +109,13 @@ def a_save_and_a_load(scratch):
             for name in ("The downtime", "The run", "Rate", "pre-copy", "Most of the downtime went into"):
                 contains(text, name)
             contains(text, result["devices"][0]["uri"])
+
+
+@test
+def what_was_compressed(scratch):
+    events = saved(scratch, "--compress", "zstd")
+    contains(page_of(scratch, events), "all of it on the link, compressed %s" % shown_bytes(
+        json.loads(events.splitlines()[-1])["compressed_bytes"]))
 
 
 @test
