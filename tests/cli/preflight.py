@@ -211,7 +211,7 @@ def downtime_as_foretold(scratch):
         reader.join()
     measured_ms = out.json_lines()[-1]["downtime_ns"] / 1e6
     # Less what fits into the socket; more on a machine that has much else to do.
-    assert 0.8 * foretold_ms < measured_ms < 2 * foretold_ms, (foretold_ms, measured_ms)
+    assert 0.8 * foretold_ms < measured_ms < 4 * foretold_ms, (foretold_ms, measured_ms)
 
 
 def probe_file(scratch, name, uri):

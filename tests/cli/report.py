@@ -129,9 +129,11 @@ def pending_and_what_a_stop_would_have_meant(scratch):
 
 @test
 def the_longest_step_is_named(scratch):
-    for uri, name in (("sim:size=64K,start,fault=slow@to-stop:150", "settle (out of stop-and-copy)"),
-                      ("sim:size=64K,start,fault=slow@config-read:150", "state (config space)")):
-        contains(page_of(scratch, saved(scratch, uri=uri)), "Most of the downtime went into %s: 15" % name)
+    for fault, step, name in (("slow@to-stop:300", "settle_ns", "settle (out of stop-and-copy)"),
+                              ("slow@config-read:300", "state_ns", "state (config space)")):
+        events = saved(scratch, uri="sim:size=64K,start,fault=" + fault)
+        ns = json.loads(events.splitlines()[-1])["downtime_steps"][step]
+        contains(page_of(scratch, events), "Most of the downtime went into %s: %s" % (name, shown_ns(ns)))
 
 
 @test
