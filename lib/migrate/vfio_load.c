@@ -150,10 +150,11 @@ static int check_place(const struct vfio_load *l, const struct vfmig_section *se
 		       struct vfmig_error *err)
 {
 	bool data = event->kind == VFIO_EVENT_DATA_BEGIN || event->kind == VFIO_EVENT_DATA;
+	bool config = event->kind == VFIO_EVENT_CONFIG || event->kind == VFIO_EVENT_CONFIG_READY;
 	if (section->version_id != SECTION_VERSION)
 		return error_set(err, -EBADMSG, "section of version %u, expected %u", section->version_id,
 				 SECTION_VERSION);
-	if (section->kind == 'F' ? data || event->kind == VFIO_EVENT_SETUP : event->kind == VFIO_EVENT_CONFIG)
+	if (section->kind == 'F' ? data || event->kind == VFIO_EVENT_SETUP : config)
 		return error_set(err, -EBADMSG, "this packet does not belong into a section of kind %s",
 				 section->kind == 'F' ? "FULL" : "START, PART or END");
 	if (l->by_channels && (event->kind == VFIO_EVENT_DATA_BEGIN || event->kind == VFIO_EVENT_CONFIG))
@@ -186,6 +187,7 @@ static int take_event(struct vfio_load *l, const struct vfmig_section *section, 
 		l->has_initial |= event->kind == VFIO_EVENT_INIT_DATA_SENT;
 		l->has_end |= section->kind == 'E';
 		return l->checking ? 0 : write_behind_flush(l->behind, err);
+	case VFIO_EVENT_CONFIG_READY: /* of a record that a channel brings, if it has not yet */
 	case VFIO_EVENT_SETUP:
 		return 0;
 	}

@@ -13,9 +13,10 @@
 #define PREFIX 12u /* magic, version, flags */
 #define KNOWN_FLAGS (WIRE_MULTIFD_SYNC | WIRE_MULTIFD_COMPRESSION | WIRE_MULTIFD_DEVICE_STATE)
 
-static int check_begin(const uint8_t *in, const char *what, struct vfmig_error *err)
+static int check_begin(const uint8_t *in, const char *what, enum stream_fault *ret_fault, struct vfmig_error *err)
 {
 	uint32_t magic = get_be32(in), version = get_be32(in + 4);
+	*ret_fault = magic != WIRE_MULTIFD_MAGIC ? FAULT_CHANNEL_MAGIC : FAULT_CHANNEL_VERSION;
 	if (magic != WIRE_MULTIFD_MAGIC)
 		return error_set(err, -EBADMSG, "0x%08" PRIx32 " where %s was expected (0x%08x)", magic, what,
 				 WIRE_MULTIFD_MAGIC);
@@ -36,7 +37,7 @@ void multifd_init_put(const struct multifd_init *init, uint8_t out[WIRE_MULTIFD_
 
 int multifd_init_get(const uint8_t in[WIRE_MULTIFD_INIT], struct multifd_init *ret, struct vfmig_error *err)
 {
-	int r = check_begin(in, "a channel's first packet", err);
+	int r = check_begin(in, "a channel's first packet", &ret->fault, err);
 	if (r < 0)
 		return r;
 	memcpy(ret->uuid, in + UUID_AT, WIRE_MULTIFD_UUID);
@@ -64,11 +65,16 @@ static int get_ram(const uint8_t *in, size_t have, size_t *ret_head, struct mult
 	*ret_head = WIRE_MULTIFD_RAM_HEADER;
 	if (have < WIRE_MULTIFD_RAM_HEADER)
 		return 0;
+	uint32_t normal = get_be32(in + WIRE_MULTIFD_RAM_NORMAL_AT);
 	*ret = (struct multifd_packet) {
-		.length = get_be32(in + WIRE_MULTIFD_RAM_SIZE_AT),
-		.memory_pages = (uint64_t)get_be32(in + WIRE_MULTIFD_RAM_NORMAL_AT) +
-				get_be32(in + WIRE_MULTIFD_RAM_ZERO_AT),
+		/* Without such a page nothing follows, whatever the size: QEMU up to 8.2 leaves that of an earlier one.
+		 */
+		.length = normal ? get_be32(in + WIRE_MULTIFD_RAM_SIZE_AT) : 0,
+		.memory_pages = (uint64_t)normal + get_be32(in + WIRE_MULTIFD_RAM_ZERO_AT),
+		.zero_pages = get_be32(in + WIRE_MULTIFD_RAM_ZERO_AT),
+		.sync = get_be32(in + FLAGS_AT) & WIRE_MULTIFD_SYNC,
 	};
+	memcpy(ret->id, in + WIRE_MULTIFD_RAM_BLOCK_AT, WIRE_MULTIFD_ID - 1);
 	return 1;
 }
 
@@ -79,16 +85,20 @@ static int get_state(const uint8_t *in, size_t have, size_t *ret_head, struct mu
 	*ret_head = MULTIFD_STATE_HEAD;
 	if (have < MULTIFD_STATE_HEAD)
 		return 0;
+	ret->fault = FAULT_CHANNEL_ID;
 	if (!id[0] || !memchr(id, '\0', WIRE_MULTIFD_ID))
 		return error_set(err, -EBADMSG, "a device's packet whose id is empty or does not end within %u bytes",
 				 WIRE_MULTIFD_ID);
 	uint32_t size = get_be32(after + 4), version = get_be32(body), flags = get_be32(body + 8);
+	ret->fault = FAULT_CHANNEL_SIZE;
 	if (size < WIRE_MULTIFD_PACKET_HEADER)
 		return error_set(err, -EBADMSG, "a device's packet of %" PRIu32 " bytes, expected at least %u", size,
 				 WIRE_MULTIFD_PACKET_HEADER);
+	ret->fault = FAULT_CHANNEL_VERSION;
 	if (version != WIRE_MULTIFD_PACKET_VERSION)
 		return error_set(err, -EBADMSG, "a device's packet of version %" PRIu32 ", expected %u", version,
 				 WIRE_MULTIFD_PACKET_VERSION);
+	ret->fault = FAULT_CHANNEL_FLAGS;
 	if (flags & ~WIRE_MULTIFD_PACKET_CONFIG)
 		return error_set(err, -EBADMSG, "a device's packet with the flags 0x%" PRIx32 ", expected 0 or 0x%x",
 				 flags, WIRE_MULTIFD_PACKET_CONFIG);
@@ -109,10 +119,11 @@ int multifd_packet_get(const uint8_t *in, size_t have, size_t *ret_head, struct 
 	*ret_head = PREFIX;
 	if (have < PREFIX)
 		return 0;
-	int r = check_begin(in, "a packet", err);
+	int r = check_begin(in, "a packet", &ret->fault, err);
 	if (r < 0)
 		return r;
 	uint32_t flags = get_be32(in + FLAGS_AT);
+	ret->fault = FAULT_CHANNEL_FLAGS;
 	if (flags & ~KNOWN_FLAGS || (flags & WIRE_MULTIFD_DEVICE_STATE && flags != WIRE_MULTIFD_DEVICE_STATE))
 		return error_set(err, -EBADMSG, "a packet with the flags 0x%" PRIx32 ", expected memory (0x%x) or 0x%x",
 				 flags, WIRE_MULTIFD_SYNC | WIRE_MULTIFD_COMPRESSION, WIRE_MULTIFD_DEVICE_STATE);

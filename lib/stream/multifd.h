@@ -10,6 +10,7 @@
 #define VFMIG_STREAM_MULTIFD_H
 
 #include "base/error.h"
+#include "stream/stream_faults.h"
 #include "stream/wire.h"
 
 #define MULTIFD_HEAD_MAX WIRE_MULTIFD_RAM_HEADER
@@ -19,6 +20,7 @@
 struct multifd_init {
 	uint8_t uuid[WIRE_MULTIFD_UUID];
 	uint8_t channel;
+	enum stream_fault fault; /* on -EBADMSG, and then nothing else is set */
 };
 
 void multifd_init_put(const struct multifd_init *init, uint8_t out[WIRE_MULTIFD_INIT]);
@@ -26,13 +28,15 @@ void multifd_init_put(const struct multifd_init *init, uint8_t out[WIRE_MULTIFD_
 int multifd_init_get(const uint8_t in[WIRE_MULTIFD_INIT], struct multifd_init *ret, struct vfmig_error *err);
 
 struct multifd_packet {
-	bool state;   /* of a device; else only the last two are set */
-	char id[WIRE_MULTIFD_ID];
+	enum stream_fault fault;  /* on -EBADMSG, and then nothing else is set */
+	bool state;		  /* of a device; else it is memory */
+	char id[WIRE_MULTIFD_ID]; /* of the device; memory: of the block */
 	uint32_t instance_id;
 	uint32_t index; /* counts the device's packets */
 	bool config;    /* its config record: the last one */
 	uint64_t length; /* of what follows the head */
-	uint64_t memory_pages; /* no device's: pages of memory that it is about */
+	bool sync;	 /* memory: the end of a round */
+	uint64_t memory_pages, zero_pages; /* memory: pages that it is about, and those of them that are all zero */
 };
 
 /* length: of data, at most MULTIFD_DATA_MAX. */

@@ -74,10 +74,26 @@ void reader_free(struct reader *r)
 	free(r);
 }
 
+void reader_begin_at(struct reader *r, uint64_t offset)
+{
+	r->offset = offset;
+}
+
 void reader_put_back_magic(struct reader *r)
 {
 	put_be32(r->buffer, WIRE_MAGIC);
 	r->end = 4;
+}
+
+void reader_watch(struct reader *r, reader_watch_fn *fn, void *opaque)
+{
+	r->watch = fn;
+	r->watch_opaque = opaque;
+}
+
+enum stream_fault reader_fault(const struct reader *r)
+{
+	return r->fault;
 }
 
 uint64_t reader_offset(const struct reader *r)
@@ -129,19 +145,20 @@ static int header(struct reader *r, struct reader_record *ret, struct vfmig_erro
 		return rc;
 	uint32_t magic = get_be32(reader_bytes(r)), version = get_be32(reader_bytes(r) + 4);
 	if (magic >> 16 == TLS_HANDSHAKE)
-		return reader_broken(r, 0, err,
+		return reader_broken(r, FAULT_MAGIC, 0, err,
 				     "the other side speaks TLS, and here plain text is expected: give the credentials "
 				     "(--tls-creds DIR)");
 	if (magic == WIRE_MULTIFD_MAGIC)
-		return reader_broken(r, 0, err,
+		return reader_broken(r, FAULT_MAGIC, 0, err,
 				     "a channel of a migration by several connections: say how many (--multifd)");
 	if (magic != WIRE_MAGIC)
-		return reader_broken(r, 0, err,
+		return reader_broken(r, FAULT_MAGIC, 0, err,
 				     "not a migration stream: it begins with 0x%08" PRIx32 ", expected 0x%08x (QEVM)",
 				     magic, WIRE_MAGIC);
 	if (version != WIRE_VERSION)
-		return reader_broken(r, 4, err, "stream version %" PRIu32 ", expected %u", version, WIRE_VERSION);
-	*ret = (struct reader_record) { .kind = READER_HEADER, .length = 8 };
+		return reader_broken(r, FAULT_VERSION, 4, err, "stream version %" PRIu32 ", expected %u", version,
+				     WIRE_VERSION);
+	*ret = (struct reader_record) { .kind = READER_HEADER, .offset = r->offset, .length = 8 };
 	reader_take(r, 8);
 	r->state = AT_CONFIGURATION;
 	return 0;
@@ -170,12 +187,13 @@ static int add_section(struct reader *r, const struct reader_section *s, struct 
 	for (size_t i = 0; i < r->num_sections; i++) {
 		const struct reader_section *other = &r->sections[i];
 		if (other->instance_id == s->instance_id && strcmp(other->id, s->id) == 0)
-			return reader_broken(
-			    r, 5, err, "section 0x%" PRIx32 " is '%s' instance %" PRIu32 ", and so was 0x%" PRIx32,
-			    s->section_id, s->id, s->instance_id, other->section_id);
+			return reader_broken(r, FAULT_SECTION_ID_TWICE, 5, err,
+					     "section 0x%" PRIx32 " is '%s' instance %" PRIu32
+					     ", and so was 0x%" PRIx32,
+					     s->section_id, s->id, s->instance_id, other->section_id);
 	}
 	if (r->num_sections == READER_SECTIONS_MAX)
-		return reader_broken(r, 0, err, "more than %u sections", READER_SECTIONS_MAX);
+		return reader_broken(r, FAULT_SECTIONS_MAX, 0, err, "more than %u sections", READER_SECTIONS_MAX);
 	if (r->num_sections == 0) {
 		r->plain = s->section_id == WIRE_VFMIG_PLAIN_ID;
 		r->marked = r->plain || s->section_id == WIRE_VFMIG_SECTION_ID;
@@ -192,7 +210,8 @@ static int check_start(struct reader *r, const struct reader_section *known, con
 		       struct vfmig_error *err)
 {
 	if (known)
-		return reader_broken(r, 1, err, "START of section 0x%" PRIx32 " ('%s'), which appeared already as '%s'",
+		return reader_broken(r, FAULT_SECTION_NUMBER_TWICE, 1, err,
+				     "START of section 0x%" PRIx32 " ('%s'), which appeared already as '%s'",
 				     s->section_id, s->id, known->id);
 	return 0;
 }
@@ -203,11 +222,13 @@ static int check_full(struct reader *r, const struct reader_section *known, cons
 	if (!known)
 		return 0;
 	if (known->instance_id != s->instance_id || strcmp(known->id, s->id) != 0)
-		return reader_broken(r, 1, err, "FULL of section 0x%" PRIx32 " is '%s' instance %" PRIu32
+		return reader_broken(r, FAULT_FULL_DIFFERS, 1, err,
+				     "FULL of section 0x%" PRIx32 " is '%s' instance %" PRIu32
 				     ", expected '%s' instance %" PRIu32 " as its START said",
 				     s->section_id, s->id, s->instance_id, known->id, known->instance_id);
 	if (known->full)
-		return reader_broken(r, 1, err, "a second FULL of section 0x%" PRIx32 " ('%s')", s->section_id, s->id);
+		return reader_broken(r, FAULT_FULL_TWICE, 1, err, "a second FULL of section 0x%" PRIx32 " ('%s')",
+				     s->section_id, s->id);
 	return 0;
 }
 
@@ -224,7 +245,8 @@ static int section_name(struct reader *r, struct reader_section *s, struct vfmig
 		return rc;
 	const uint8_t *p = reader_bytes(r) + 6;
 	if (length == 0 || memchr(p, '\0', length))
-		return reader_broken(r, 5, err, "section 0x%" PRIx32 " has an id that is empty or has a NUL inside",
+		return reader_broken(r, FAULT_SECTION_ID, 5, err,
+				     "section 0x%" PRIx32 " has an id that is empty or has a NUL inside",
 				     s->section_id);
 	memcpy(s->id, p, length);
 	s->id[length] = '\0';
@@ -266,10 +288,11 @@ static int numbered_section(struct reader *r, uint8_t type, struct reader_sectio
 	const char *kind = type == WIRE_SECTION_PART ? "PART" : "END";
 
 	if (!s || !s->started)
-		return reader_broken(r, 1, err, "%s of section 0x%" PRIx32 ", which never started", kind, section_id);
+		return reader_broken(r, FAULT_NEVER_STARTED, 1, err, "%s of section 0x%" PRIx32 ", which never started",
+				     kind, section_id);
 	if (s->ended)
-		return reader_broken(r, 1, err, "%s of section 0x%" PRIx32 " ('%s') after its END", kind, section_id,
-				     s->id);
+		return reader_broken(r, FAULT_AFTER_END, 1, err, "%s of section 0x%" PRIx32 " ('%s') after its END",
+				     kind, section_id, s->id);
 	if (type == WIRE_SECTION_END)
 		s->ended = true;
 	*ret = s;
@@ -308,14 +331,16 @@ static int check_command(struct reader *r, uint16_t command, uint16_t length, st
 		       command == WIRE_COMMAND_OPEN_RETURN_PATH || command == WIRE_COMMAND_SWITCHOVER_START ? 0 : -1;
 
 	if (expected >= 0 && length != expected)
-		return reader_broken(r, 3, err, "command %u with %u bytes, expected %d", command, length, expected);
+		return reader_broken(r, FAULT_COMMAND, 3, err, "command %u with %u bytes, expected %d", command, length,
+				     expected);
 	if (command == WIRE_COMMAND_PACKAGED)
-		return reader_broken(r, 1, err,
+		return reader_broken(r, FAULT_POSTCOPY, 1, err,
 				     "command %u: a packaged stream, which only postcopy has, cannot be read", command);
 	if (command >= WIRE_COMMAND_POSTCOPY_ADVISE && command <= 9)
-		return reader_broken(r, 1, err,
+		return reader_broken(r, FAULT_POSTCOPY, 1, err,
 				     "command %u: a stream of a postcopy migration cannot be read: switch the "
-				     "capability postcopy-ram off at the source", command);
+				     "capability postcopy-ram off at the source",
+				     command);
 	return 0;
 }
 
@@ -342,8 +367,8 @@ static int end(struct reader *r, struct reader_record *ret, struct vfmig_error *
 {
 	for (size_t i = 0; i < r->num_sections; i++) {
 		if (r->sections[i].started && !r->sections[i].ended)
-			return reader_broken(r, 0, err, "the stream ends (00) before the END of section '%s'",
-					     r->sections[i].id);
+			return reader_broken(r, FAULT_NO_END, 0, err,
+					     "the stream ends (00) before the END of section '%s'", r->sections[i].id);
 	}
 	*ret = (struct reader_record) { .kind = READER_EOF, .offset = r->offset, .length = 1 };
 	reader_take(r, 1);
@@ -371,9 +396,10 @@ static int record(struct reader *r, struct reader_record *ret, struct vfmig_erro
 	case WIRE_EOF:
 		return end(r, ret, err);
 	case WIRE_CONFIGURATION:
-		return reader_broken(r, 0, err, "CONFIGURATION, which only stands behind the header");
+		return reader_broken(r, FAULT_CONFIGURATION_PLACE, 0, err,
+				     "CONFIGURATION, which only stands behind the header");
 	default:
-		return reader_broken(r, 0, err,
+		return reader_broken(r, FAULT_RECORD_TYPE, 0, err,
 				     "unknown record type 0x%02x, expected a section (01 to 04), a command (08) or "
 				     "the end (00)",
 				     type);
@@ -418,10 +444,12 @@ int reader_footer(struct reader *r, struct vfmig_error *err)
 	uint8_t mark = reader_bytes(r)[0];
 	uint32_t section_id = get_be32(reader_bytes(r) + 1);
 	if (mark != WIRE_FOOTER)
-		return reader_broken(r, 0, err, "0x%02x behind %s, expected its footer (7e)", mark, what);
+		return reader_broken(r, FAULT_NO_FOOTER, 0, err, "0x%02x behind %s, expected its footer (7e)", mark,
+				     what);
 	if (section_id != r->current.section_id)
-		return reader_broken(r, 1, err, "the footer of section 0x%" PRIx32 " behind %s, expected 0x%" PRIx32,
-				     section_id, what, r->current.section_id);
+		return reader_broken(r, FAULT_OTHER_FOOTER, 1, err,
+				     "the footer of section 0x%" PRIx32 " behind %s, expected 0x%" PRIx32, section_id,
+				     what, r->current.section_id);
 	reader_take(r, 5);
 	r->state = AT_RECORD;
 	return 0;
@@ -434,7 +462,8 @@ int reader_more_body(struct reader *r, struct vfmig_error *err)
 
 	reader_describe_body(r, what, sizeof(what));
 	if (r->refused >= READER_GATHER_MAX)
-		return reader_broken(r, 0, err, "no packet ends within %u bytes in %s", READER_GATHER_MAX, what);
+		return reader_broken(r, FAULT_PACKET_LENGTH, 0, err, "no packet ends within %u bytes in %s",
+				     READER_GATHER_MAX, what);
 	return reader_need(r, r->refused + 1, what, err);
 }
 

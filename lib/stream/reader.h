@@ -23,6 +23,8 @@
 #include "base/bytes.h"
 #include "link/link.h"
 #include "stream/description.h"
+#include "stream/ram.h"
+#include "stream/stream_faults.h"
 #include "stream/vfio_packets.h"
 
 #define READER_GATHER_MAX (64u << 10) /* contiguous bytes a body function can ask for */
@@ -58,6 +60,8 @@ struct reader;
 
 int reader_new(struct vfmig_link *link, struct reader **ret, struct vfmig_error *err);
 void reader_free(struct reader *r);
+/* In a file that can be sought: the stream begins at that offset, from which its offsets go on. */
+void reader_begin_at(struct reader *r, uint64_t offset);
 /* The link's first four bytes were read already, to tell what it is: they are WIRE_MAGIC. */
 void reader_put_back_magic(struct reader *r);
 
@@ -69,6 +73,11 @@ typedef int reader_body_fn(void *opaque, const struct vfmig_section *section, co
 /* 1: took some, call again; 0: body and footer are through; -EAGAIN; -errno. */
 int reader_feed(struct reader *r, reader_body_fn *fn, void *opaque, struct vfmig_error *err);
 int reader_skip(struct reader *r, struct vfmig_error *err);
+/* Called with each piece of a body as it is taken; NULL: no longer. */
+typedef void reader_watch_fn(void *opaque, uint64_t offset, const uint8_t *data, size_t length);
+void reader_watch(struct reader *r, reader_watch_fn *fn, void *opaque);
+/* Is told of what reader_skip finds in ram. */
+void reader_watch_ram(struct reader *r, const struct ram_watcher *watcher);
 
 /* For the body of a VFIO section. NULL functions: nobody wants it. */
 struct reader_vfio_ops {
@@ -81,6 +90,7 @@ struct reader_vfio_ops {
 	 * from there until the next event has come.
 	 */
 	void *(*place)(void *opaque, size_t *ret_length);
+	bool no_data; /* what is in DATA packets need not be read, nor told */
 };
 /* As reader_feed. */
 int reader_feed_vfio(struct reader *r, const struct reader_vfio_ops *ops, void *opaque, struct vfmig_error *err);
@@ -89,6 +99,9 @@ bool reader_is_vfio(const char *id);
 
 /* Has a section with this id and instance appeared? */
 bool reader_has_section(const struct reader *r, const char *id, uint32_t instance_id);
+
+/* After -EBADMSG of reader_next or reader_skip: what was wrong. */
+enum stream_fault reader_fault(const struct reader *r);
 
 /* Bytes taken so far. */
 uint64_t reader_offset(const struct reader *r);

@@ -11,6 +11,13 @@
 
 static const char in_configuration[] = "CONFIGURATION";
 
+static void know_capability(struct reader *r, const char *name)
+{
+	strcpy(r->ram_capability, name);
+	r->ram.mapped |= strcmp(name, "mapped-ram") == 0;
+	r->ram.ignore_shared |= strcmp(name, "x-ignore-shared") == 0;
+}
+
 /* be32 count, then each: length, name. Their length, or -errno. */
 static int capabilities(struct reader *r, size_t at, struct vfmig_error *err)
 {
@@ -22,8 +29,9 @@ static int capabilities(struct reader *r, size_t at, struct vfmig_error *err)
 		return rc;
 	uint32_t count = get_be32(reader_bytes(r) + at);
 	if (count > CAPABILITIES_MAX)
-		return reader_broken(r, at, err, "CONFIGURATION has %" PRIu32 " capabilities, expected at most %u",
-				     count, CAPABILITIES_MAX);
+		return reader_broken(r, FAULT_CONFIGURATION, at, err,
+				     "CONFIGURATION has %" PRIu32 " capabilities, expected at most %u", count,
+				     CAPABILITIES_MAX);
 	for (at += 4; count; count--) {
 		rc = reader_need(r, at + 1, in_configuration, err);
 		size_t length = rc < 0 ? 0 : reader_bytes(r)[at];
@@ -33,7 +41,7 @@ static int capabilities(struct reader *r, size_t at, struct vfmig_error *err)
 			return rc;
 		for (size_t i = 0; i < sizeof(change_ram) / sizeof(change_ram[0]); i++) {
 			if (length == strlen(change_ram[i]) && !memcmp(reader_bytes(r) + at + 1, change_ram[i], length))
-				strcpy(r->ram_capability, change_ram[i]);
+				know_capability(r, change_ram[i]);
 		}
 		at += 1 + length;
 	}
@@ -49,7 +57,7 @@ static int fields(struct reader *r, const char *name, size_t at, struct vfmig_er
 		return 4;
 	if (strcmp(name, "configuration/uuid") == 0)
 		return 16;
-	return reader_broken(r, at, err, "CONFIGURATION has an unknown subsection '%.64s'", name);
+	return reader_broken(r, FAULT_CONFIGURATION, at, err, "CONFIGURATION has an unknown subsection '%.64s'", name);
 }
 
 /* Those from `at` on. Their end, or -errno. Looks one byte ahead: a record follows in any case. */
@@ -60,7 +68,8 @@ static int subsections(struct reader *r, size_t at, struct vfmig_error *err)
 		if (rc < 0 || reader_bytes(r)[at] != WIRE_SUBSECTION)
 			return rc < 0 ? rc : (int)at;
 		if (count == 8)
-			return reader_broken(r, at, err, "CONFIGURATION has more than 8 subsections");
+			return reader_broken(r, FAULT_CONFIGURATION, at, err,
+					     "CONFIGURATION has more than 8 subsections");
 		rc = reader_need(r, at + 2, in_configuration, err);
 		size_t length = rc < 0 ? 0 : reader_bytes(r)[at + 1];
 		if (rc == 0)
@@ -88,13 +97,13 @@ int reader_configuration(struct reader *r, struct reader_record *ret, struct vfm
 		return rc;
 	uint32_t length = get_be32(reader_bytes(r) + 1);
 	if (length == 0 || length > MACHINE_MAX)
-		return reader_broken(r, 1, err, "a machine's name of %" PRIu32 " bytes, expected 1 to %u", length,
-				     MACHINE_MAX);
+		return reader_broken(r, FAULT_MACHINE_NAME, 1, err,
+				     "a machine's name of %" PRIu32 " bytes, expected 1 to %u", length, MACHINE_MAX);
 	rc = reader_need(r, HEAD + length, in_configuration, err);
 	if (rc < 0)
 		return rc;
 	if (memchr(reader_bytes(r) + HEAD, '\0', length))
-		return reader_broken(r, HEAD, err, "the machine's name has a NUL inside");
+		return reader_broken(r, FAULT_MACHINE_NAME, HEAD, err, "the machine's name has a NUL inside");
 	rc = subsections(r, HEAD + length, err);
 	if (rc < 0)
 		return rc;

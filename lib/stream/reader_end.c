@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "stream/description_json.h"
 #include "stream/reader_impl.h"
 
 #define LOOK_BACK (64u << 10)
@@ -94,18 +95,24 @@ int reader_look_up_description(struct reader *r, struct vfmig_error *err)
 static int know_description(struct reader *r, const char *text, size_t length, struct vfmig_error *err)
 {
 	if (r->text && (length != r->text_length || memcmp(text, r->text, length) != 0))
-		return reader_broken(r, 0, err,
+		return reader_broken(r, FAULT_DESCRIPTION, 0, err,
 				     "the description is not the one that was at the file's end: it changed meanwhile");
 	int rc = r->has_description ? 1 : parse_description(r, text, length, err);
-	if (rc < 0)
+	if (rc < 0) {
+		struct json_object *root;
+		bool is_json = json_parse(text, length, &root, NULL) == 0;
+		if (is_json)
+			json_object_put(root);
+		r->fault = is_json ? FAULT_VFMIG_OBJECT : FAULT_DESCRIPTION;
 		return error_prefix(err, rc, "offset 0x%" PRIx64, r->offset);
+	}
 	r->has_description = rc == 1;
 	if (r->marked && rc == 0)
-		return reader_broken(r, 0, err,
+		return reader_broken(r, FAULT_VFMIG_OBJECT, 0, err,
 				     "the description has no 'vfmig' object, but the stream's first section says that "
 				     "vfmig wrote it");
 	if (!r->marked && rc == 1)
-		return reader_broken(r, 0, err,
+		return reader_broken(r, FAULT_VFMIG_OBJECT, 0, err,
 				     "the description is vfmig's, but the stream's first section is not number 0x%x",
 				     WIRE_VFMIG_SECTION_ID);
 	return 0;
@@ -117,7 +124,7 @@ static int check_seal(struct reader *r, size_t length, struct vfmig_error *err)
 	char expected[SEAL_BYTES + 1];
 
 	if (length < SEAL_BYTES)
-		return reader_broken(r, 0, err, "the description is too short for a seal");
+		return reader_broken(r, FAULT_SEAL, 0, err, "the description is too short for a seal");
 	reader_take(r, HEAD + length - SEAL_BYTES);
 	strcpy(r->seal, DESCRIPTION_NO_DIGEST);
 	if (r->digest)
@@ -126,8 +133,9 @@ static int check_seal(struct reader *r, size_t length, struct vfmig_error *err)
 	strcpy(expected + DIGEST_HEX - 1, DESCRIPTION_TAIL);
 	if (memcmp(reader_bytes(r), expected, SEAL_BYTES) != 0) {
 		r->seal[0] = '\0';
-		return reader_broken(
-		    r, 0, err, "the seal is wrong, expected %.32s: something in the stream was changed", expected);
+		return reader_broken(r, FAULT_SEAL, 0, err,
+				     "the seal is wrong, expected %.32s: something in the stream was changed",
+				     expected);
 	}
 	reader_take(r, SEAL_BYTES);
 	return 0;
@@ -141,11 +149,12 @@ static int check_last(struct reader *r, size_t length, struct vfmig_error *err)
 		ssize_t n = 1;
 		if (reader_have(r) == HEAD + length)
 			n = reader_fill(r, HEAD + length + READER_BUFFER, err);
-		return n > 0 ? reader_broken(r, HEAD + length, err, "more bytes behind the stream's end") : (int)n;
+		return n > 0 ? reader_broken(r, FAULT_BEHIND_END, HEAD + length, err,
+					     "more bytes behind the stream's end") : (int)n;
 	}
 	if (!r->link->seekable || end >= r->link->size)
 		return 0;
-	return reader_broken(r, HEAD + length, err, "%" PRIu64 " more bytes behind the stream's end",
+	return reader_broken(r, FAULT_BEHIND_END, HEAD + length, err, "%" PRIu64 " more bytes behind the stream's end",
 			     r->link->size - end);
 }
 
@@ -155,14 +164,15 @@ static int description(struct reader *r, struct reader_record *ret, struct vfmig
 	if (rc < 0)
 		return rc;
 	if (reader_bytes(r)[0] != WIRE_DESCRIPTION)
-		return reader_broken(r, 0, err, "0x%02x behind the end (00), expected a description (06)",
-				     reader_bytes(r)[0]);
+		return reader_broken(r, FAULT_BEHIND_EOF, 0, err,
+				     "0x%02x behind the end (00), expected a description (06)", reader_bytes(r)[0]);
 	rc = reader_need(r, HEAD, "the description", err);
 	if (rc < 0)
 		return rc;
 	uint32_t length = get_be32(reader_bytes(r) + 1);
 	if (length == 0 || length > WIRE_DESCRIPTION_MAX)
-		return reader_broken(r, 1, err, "a description of %" PRIu32 " bytes, expected 1 to %u", length,
+		return reader_broken(r, FAULT_DESCRIPTION_LENGTH, 1, err,
+				     "a description of %" PRIu32 " bytes, expected 1 to %u", length,
 				     WIRE_DESCRIPTION_MAX);
 	rc = reader_need(r, HEAD + length, "the description", err);
 	if (rc == 0)

@@ -44,7 +44,8 @@ static int scan(struct reader *r, struct vfmig_error *err)
 		if (length > READER_HOLD_MAX - at - 6)
 			continue;
 		if (hold->count == CANDIDATES_MAX)
-			return reader_broken(r, at, err, "one more thing that looks like the description and is none");
+			return reader_broken(r, FAULT_DESCRIPTION, at, err,
+					     "one more thing that looks like the description and is none");
 		hold->candidates[hold->count].at = at;
 		hold->candidates[hold->count++].end = at + 6 + length;
 	}
@@ -134,14 +135,14 @@ int reader_hold(struct reader *r, struct vfmig_error *err)
 		if (rc < 0 || found(r))
 			return rc;
 		if (reader_have(r) >= READER_HOLD_MAX)
-			return reader_broken(r, 0, err,
+			return reader_broken(r, FAULT_UNDESCRIBED, 0, err,
 					     "section '%s': no description that tells its length within %u bytes",
 					     r->current_section->id, READER_HOLD_MAX);
 		ssize_t n = reader_fill(r, READER_HOLD_MAX, err);
 		if (n < 0)
 			return (int)n;
 		if (n == 0)
-			return reader_broken(r, reader_have(r), err,
+			return reader_broken(r, FAULT_UNDESCRIBED, reader_have(r), err,
 					     "the stream ends without a description that tells how long "
 					     "section '%s' is",
 					     r->current_section->id);

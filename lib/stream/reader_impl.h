@@ -44,7 +44,10 @@ struct reader {
 
 	struct digest *digest; /* of all that was taken; NULL for a stream without a seal */
 	bool marked, verified;
+	reader_watch_fn *watch; /* of bodies' bytes; NULL: nobody does */
+	void *watch_opaque;
 	bool plain; /* marked, and without digests */
+	enum stream_fault fault;
 	char seal[DIGEST_HEX]; /* once it is verified */
 
 	struct reader_section *sections;
@@ -80,10 +83,12 @@ ssize_t reader_read(struct reader *r, void *into, size_t length, struct vfmig_er
 void reader_take(struct reader *r, size_t n);
 /* As it, of bytes that digest_start has got already. */
 void reader_take_digested(struct reader *r, size_t n);
-int reader_truncated(const struct reader *r, uint64_t missing, const char *what, struct vfmig_error *err);
+/* Bytes of the body that nobody wants: how many of `n` were passed over unread, in a file without a digest. */
+uint64_t reader_pass(struct reader *r, uint64_t n);
+int reader_truncated(struct reader *r, uint64_t missing, const char *what, struct vfmig_error *err);
 /* "offset 0x...: message" with -EBADMSG; for what lies `ahead` bytes before the reader. */
-int reader_broken(const struct reader *r, size_t ahead, struct vfmig_error *err, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+int reader_broken(struct reader *r, enum stream_fault fault, size_t ahead, struct vfmig_error *err, const char *format,
+		  ...) __attribute__((format(printf, 5, 6)));
 
 static inline const uint8_t *reader_bytes(const struct reader *r)
 {

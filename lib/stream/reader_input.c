@@ -7,7 +7,8 @@
 
 #include "stream/reader_impl.h"
 
-int reader_broken(const struct reader *r, size_t ahead, struct vfmig_error *err, const char *format, ...)
+int reader_broken(struct reader *r, enum stream_fault fault, size_t ahead, struct vfmig_error *err, const char *format,
+		  ...)
 {
 	char message[400];
 	va_list ap;
@@ -15,6 +16,7 @@ int reader_broken(const struct reader *r, size_t ahead, struct vfmig_error *err,
 	va_start(ap, format);
 	vsnprintf(message, sizeof(message), format, ap);
 	va_end(ap);
+	r->fault = fault;
 	/* Ids come out of the stream: nothing that a terminal would obey. */
 	for (char *c = message; *c; c++) {
 		if (*c < 0x20 || *c > 0x7e)
@@ -23,9 +25,9 @@ int reader_broken(const struct reader *r, size_t ahead, struct vfmig_error *err,
 	return error_set(err, -EBADMSG, "offset 0x%" PRIx64 ": %s", r->offset + ahead, message);
 }
 
-int reader_truncated(const struct reader *r, uint64_t missing, const char *what, struct vfmig_error *err)
+int reader_truncated(struct reader *r, uint64_t missing, const char *what, struct vfmig_error *err)
 {
-	return reader_broken(r, reader_have(r), err,
+	return reader_broken(r, FAULT_TRUNCATED, reader_have(r), err,
 			     "the stream ends in the middle of %s, %" PRIu64 " more byte%s expected", what, missing,
 			     missing == 1 ? "" : "s");
 }
@@ -39,6 +41,8 @@ void reader_take(struct reader *r, size_t n)
 
 void reader_take_digested(struct reader *r, size_t n)
 {
+	if (r->watch && r->state == IN_BODY)
+		r->watch(r->watch_opaque, r->offset, reader_bytes(r), n);
 	r->start += n;
 	r->offset += n;
 	r->refused = 0;

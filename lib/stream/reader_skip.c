@@ -8,8 +8,11 @@ static int skip_ram(void *opaque, const struct vfmig_section *section, const uin
 		    size_t *ret_used, struct vfmig_error *err)
 {
 	struct reader *r = opaque;
+	int rc = ram_skip_body(&r->ram, section, data, length, ret_used, err);
 
-	return ram_skip_body(&r->ram, section, data, length, ret_used, err);
+	if (rc < 0)
+		r->fault = r->ram.fault;
+	return rc;
 }
 
 static int skip_sized(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
@@ -25,11 +28,11 @@ static int skip_sized(void *opaque, const struct vfmig_section *section, const u
 
 /* FULLs come behind the last END; one that does not (virtio-mem's) would have
  * to be held together with all of the memory behind it. */
-static int check_place(const struct reader *r, struct vfmig_error *err)
+static int check_place(struct reader *r, struct vfmig_error *err)
 {
 	for (size_t i = 0; i < r->num_sections; i++) {
 		if (r->sections[i].started && !r->sections[i].ended)
-			return reader_broken(r, 0, err,
+			return reader_broken(r, FAULT_UNDESCRIBED, 0, err,
 					     "section '%s' (FULL) stands before the END of '%s': where it ends is only "
 					     "known in a file that has a description",
 					     r->current_section->id, r->sections[i].id);
@@ -43,7 +46,8 @@ static int choose_sized(struct reader *r, struct vfmig_error *err)
 
 	if (r->current.kind != 'F')
 		return reader_broken(
-		    r, 0, err, "section '%s' is neither ram nor a VFIO device's: how to read past it is not known", id);
+		    r, FAULT_UNKNOWN_SECTION, 0, err,
+		    "section '%s' is neither ram nor a VFIO device's: how to read past it is not known", id);
 	if (!r->sizes) {
 		int rc = check_place(r, err);
 		if (rc == 0)
@@ -52,7 +56,7 @@ static int choose_sized(struct reader *r, struct vfmig_error *err)
 			return rc;
 	}
 	if (description_sizes_find(r->sizes, id, r->current.instance_id, &r->sized_left) < 0)
-		return reader_broken(r, 0, err,
+		return reader_broken(r, FAULT_UNDESCRIBED, 0, err,
 				     "the description does not tell how long section '%s' instance %" PRIu32 " is", id,
 				     r->current.instance_id);
 	r->skip = skip_sized;
@@ -65,11 +69,25 @@ static int choose(struct reader *r, struct vfmig_error *err)
 
 	if (strcmp(id, "ram") != 0)
 		return choose_sized(r, err);
-	if (r->ram_capability[0])
-		return reader_broken(r, 0, err, "ram written with the capability %s cannot be read past",
-				     r->ram_capability);
 	r->skip = skip_ram;
 	return 0;
+}
+
+void reader_watch_ram(struct reader *r, const struct ram_watcher *watcher)
+{
+	r->ram.watcher = *watcher;
+}
+
+uint64_t reader_pass(struct reader *r, uint64_t n)
+{
+	uint64_t end = r->link->size;
+
+	if (!r->link->seekable || r->digest || r->watch || reader_have(r) || r->offset >= end)
+		return 0;
+	n = min_u64(n, end - r->offset);
+	r->start = r->end = 0;
+	r->offset += n;
+	return n;
 }
 
 int reader_skip(struct reader *r, struct vfmig_error *err)
@@ -79,5 +97,11 @@ int reader_skip(struct reader *r, struct vfmig_error *err)
 		return reader_feed_vfio(r, &nothing, NULL, err);
 	int rc = r->state == IN_BODY && !r->skip ? choose(r, err) : 0;
 
-	return rc < 0 ? rc : reader_feed(r, r->skip, r, err);
+	if (rc == 0)
+		rc = reader_feed(r, r->skip, r, err);
+	if (rc == 1 && r->skip == skip_ram && !r->ram.gap_left && !r->ram.bitmap_left)
+		r->ram.bytes_left -= reader_pass(r, r->ram.bytes_left);
+	if (rc == 1 && r->skip == skip_sized)
+		r->sized_left -= reader_pass(r, r->sized_left);
+	return rc;
 }

@@ -60,6 +60,8 @@ static int next(struct reader *r, const struct reader_vfio_ops *ops, void *opaqu
 
 	if (rc == 0)
 		r->refused = reader_have(r);
+	if (rc < 0)
+		r->fault = r->vfio.fault;
 	if (rc <= 0)
 		return rc;
 	if (r->digest)
@@ -86,6 +88,8 @@ int reader_feed_vfio(struct reader *r, const struct reader_vfio_ops *ops, void *
 	rc = receive(r, ops, opaque, err);
 	if (rc != 0)
 		return rc;
+	if ((ops->no_data || !ops->event) && r->vfio.in_data)
+		r->vfio.left -= reader_pass(r, r->vfio.left);
 	/* The end of a packet's data needs no byte. */
 	if (!r->vfio.in_data || r->vfio.left) {
 		r->read_max = r->vfio.left ? DATA_READ : HEAD_READ;
@@ -96,7 +100,7 @@ int reader_feed_vfio(struct reader *r, const struct reader_vfio_ops *ops, void *
 		rc = next(r, ops, opaque, &event, err);
 	if (rc < 0)
 		return rc;
-	if (rc == 0 || (event.kind != VFIO_EVENT_END && event.kind != VFIO_EVENT_INIT_DATA_SENT))
+	if (rc == 0 || !vfio_event_ends_body(event.kind))
 		return 1;
 	r->state = AT_FOOTER;
 	return reader_footer(r, err);

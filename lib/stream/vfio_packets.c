@@ -104,18 +104,19 @@ static int find_record(const uint8_t *data, size_t length, size_t *ret_record, s
 	return rc == NO_FIT ? fits_space(data, length, WIRE_PCI_CONFIG_LARGE, ret_record, ret_end) : rc;
 }
 
-static int check_version(uint64_t offset, const uint8_t *data, struct vfmig_error *err)
+static int check_version(struct vfio_parser *p, uint64_t offset, const uint8_t *data, struct vfmig_error *err)
 {
 	uint32_t version = get_be32(data);
 
 	if (version == WIRE_PCI_VERSION || version == WIRE_VFIO_END_OF_STATE >> 32)
 		return 0;
+	p->fault = FAULT_CONFIG_VERSION;
 	return error_set(err, -EBADMSG, "offset 0x%" PRIx64 ": the config record has version %" PRIu32 ", expected %u",
 			 offset, version, WIRE_PCI_VERSION);
 }
 
-static int config_event(const struct vfio_parser *p, uint64_t offset, const uint8_t *data, size_t length,
-			size_t *ret_used, struct vfio_event *ret, struct vfmig_error *err)
+static int config_event(struct vfio_parser *p, uint64_t offset, const uint8_t *data, size_t length, size_t *ret_used,
+			struct vfio_event *ret, struct vfmig_error *err)
 {
 	uint64_t at = offset + FLAG_BYTES;
 	size_t record = p->config_length, end = 0;
@@ -124,16 +125,18 @@ static int config_event(const struct vfio_parser *p, uint64_t offset, const uint
 	length -= FLAG_BYTES;
 	if (length < 4)
 		return 0;
-	int rc = check_version(at, data, err);
+	int rc = check_version(p, at, data, err);
 	if (rc < 0)
 		return rc;
 	rc = record ? fits(data, length, record, &end) : find_record(data, length, &record, &end);
 	if (rc == MORE)
 		return 0;
-	if (rc == NO_FIT)
+	if (rc == NO_FIT) {
+		p->fault = FAULT_CONFIG_END;
 		return error_set(err, -EBADMSG,
 				 "offset 0x%" PRIx64 ": no end of state behind a config record of %zu bytes%s",
 				 at + record, record, p->config_length ? ", which this device has" : "");
+	}
 	*ret = (struct vfio_event) { VFIO_EVENT_CONFIG, offset, end, data, record };
 	*ret_used = FLAG_BYTES + end;
 	return 1;
@@ -193,11 +196,14 @@ int vfio_parser_next(struct vfio_parser *p, uint64_t offset, const uint8_t *data
 		return plain_event(VFIO_EVENT_SETUP, offset, ret_used, ret);
 	case WIRE_VFIO_INIT_DATA_SENT:
 		return plain_event(VFIO_EVENT_INIT_DATA_SENT, offset, ret_used, ret);
+	case WIRE_VFIO_CONFIG_READY:
+		return plain_event(VFIO_EVENT_CONFIG_READY, offset, ret_used, ret);
 	case WIRE_VFIO_DATA_STATE:
 		return data_begin(p, offset, data, length, ret_used, ret);
 	case WIRE_VFIO_CONFIG_STATE:
 		return config_event(p, offset, data, length, ret_used, ret, err);
 	default:
+		p->fault = FAULT_VFIO_FLAG;
 		return error_set(err, -EBADMSG,
 				 "offset 0x%" PRIx64 ": 0x%016" PRIx64 " where a VFIO packet's flag was expected",
 				 offset, flag);

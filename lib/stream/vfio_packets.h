@@ -4,12 +4,13 @@
  *
  * The one parser of it, used by the load handlers and by inspect. It holds no
  * data: events point into what the caller gave. Each legal body is
- * {SETUP|DATA|CONFIG}... END_OF_STATE, or ends in INIT_DATA_SENT.
+ * {SETUP|DATA|CONFIG}... END_OF_STATE, or ends in INIT_DATA_SENT or CONFIG_READY.
  */
 #ifndef VFMIG_STREAM_VFIO_PACKETS_H
 #define VFMIG_STREAM_VFIO_PACKETS_H
 
 #include "base/error.h"
+#include "stream/stream_faults.h"
 #include "stream/wire.h"
 
 enum vfio_event_kind {
@@ -20,9 +21,16 @@ enum vfio_event_kind {
 	/* data, length: the whole config record, without the flag and without the
 	 * subsections behind it; size: with those. Empty for what is not a PCI device. */
 	VFIO_EVENT_CONFIG,
-	VFIO_EVENT_INIT_DATA_SENT, /* the body is complete */
-	VFIO_EVENT_END,		   /* the body is complete */
+	/* Each of these: the body is complete. */
+	VFIO_EVENT_INIT_DATA_SENT,
+	VFIO_EVENT_CONFIG_READY, /* in FULL: the record, which came by a channel, may be loaded now */
+	VFIO_EVENT_END,
 };
+
+static inline bool vfio_event_ends_body(enum vfio_event_kind kind)
+{
+	return kind >= VFIO_EVENT_INIT_DATA_SENT;
+}
 
 struct vfio_event {
 	enum vfio_event_kind kind;
@@ -36,6 +44,7 @@ struct vfio_parser {
 	/* Bytes of the device's config record (without flag and subsections), when
 	 * the caller knows the device; 0: found by looking for its end. */
 	size_t config_length;
+	enum stream_fault fault; /* why it gave -EBADMSG */
 	/* private */
 	uint64_t left; /* of the DATA packet being given */
 	bool in_data;

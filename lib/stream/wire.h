@@ -35,12 +35,13 @@
 #define WIRE_RETURN_SWITCHOVER_ACK 7u
 
 /* A VFIO section's flags (QEMU 5.2: "VFIO: add save state functions to
- * SaveVMHandlers"; INIT_DATA_SENT: 8.1) */
+ * SaveVMHandlers"; INIT_DATA_SENT: 8.1; CONFIG_READY: 10.0) */
 #define WIRE_VFIO_END_OF_STATE UINT64_C(0xffffffffef100001)
 #define WIRE_VFIO_CONFIG_STATE UINT64_C(0xffffffffef100002)
 #define WIRE_VFIO_SETUP_STATE UINT64_C(0xffffffffef100003)
 #define WIRE_VFIO_DATA_STATE UINT64_C(0xffffffffef100004)
 #define WIRE_VFIO_INIT_DATA_SENT UINT64_C(0xffffffffef100005)
+#define WIRE_VFIO_CONFIG_READY UINT64_C(0xffffffffef100006)
 
 /* The config record of a PCI device (QEMU: vmstate of a PCI device, version 2) */
 #define WIRE_PCI_VERSION 2u
@@ -66,6 +67,10 @@
 #define WIRE_RAM_COMPRESS 0x100u
 #define WIRE_RAM_MULTIFD_FLUSH 0x200u
 #define WIRE_PAGE_SIZE 4096u
+/* With mapped-ram (9.0) behind each block of the list: be32 version, be64 page size, be64 bitmap's and be64 pages'
+ * offset in the file; the stream goes on behind the pages. */
+#define WIRE_RAM_MAPPED_VERSION 1u
+#define WIRE_RAM_MAPPED_HEADER 28u
 
 /* Further connections (QEMU: migration/multifd; device state since 10.0). Each begins with magic, version,
  * uuid[16], u8 channel, zeros; then packets, each of which begins with magic, version, be32 flags. */
@@ -83,6 +88,7 @@
 #define WIRE_MULTIFD_RAM_NORMAL_AT 16u
 #define WIRE_MULTIFD_RAM_SIZE_AT 20u
 #define WIRE_MULTIFD_RAM_ZERO_AT 32u
+#define WIRE_MULTIFD_RAM_BLOCK_AT 64u
 /* magic, version, flags; id, be32 instance, be32 size */
 #define WIRE_MULTIFD_STATE_HEADER (3u * 4u + WIRE_MULTIFD_ID + 4u + 4u)
 /* and as the first bytes of that size: be32 0 (a version), be32 index, be32 flags */

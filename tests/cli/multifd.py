@@ -172,7 +172,8 @@ def init(channel, uuid=bytes(16), magic=MAGIC, version=1):
 
 def memory(pages=b"", flags=0, size=None):
     """A packet of memory, or the mark between two rounds (flags 1)."""
-    head = struct.pack(">IIIIII", MAGIC, 1, flags, 128, 0, len(pages) if size is None else size)
+    normal = len(pages) // 4096 if size is None else 1
+    head = struct.pack(">IIIIII", MAGIC, 1, flags, 128, normal, len(pages) if size is None else size)
     return head + bytes(RAM_HEAD - len(head)) + pages
 
 

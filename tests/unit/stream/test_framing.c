@@ -17,6 +17,9 @@
 #define DEVICE START("\1", "a/vfio") EOS FOOTER("\1")
 #define END_OF_DEVICE "\3\0\0\0\1" EOS FOOTER("\1")
 #define FULL(id, name) "\4\0\0\0" id "\6" name "\0\0\0\0\0\0\0\1"
+/* As far as a block's name and size. */
+#define MAPPED HEAD "\5\x1a" "configuration/capabilities\0\0\0\1\0\0\0\1\x0amapped-ram" RAM \
+	"\0\0\0\0\0\0\x10\4" "\2pc\0\0\0\0\0\0\x10\0"
 #define RAM "\1\0\0\0\2\3ram\0\0\0\0\0\0\0\4"
 #define RAM_END "\0\0\0\0\0\0\0\x10" FOOTER("\2")
 /* The memory's size and its one block, "pc" of 4096 bytes. */
@@ -145,9 +148,14 @@ static void wrong_ram(void **state)
 		BAD(HEAD RAM "\0\0\0\0\0\0\1\0"
 			     "\2pc\0\1\0\0",
 		    "compressed"),
-		BAD(HEAD "\5\x1a"
-			 "configuration/capabilities\0\0\0\1\0\0\0\1\x0fx-ignore-shared" RAM,
-		    "x-ignore-shared"),
+		BAD(MAPPED "\0\0\0\2\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\x78\0\0\0\0\0\x10\0\0",
+		    "has not version 1"),
+		BAD(MAPPED "\0\0\0\1\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\1\0\0\0\0\0\x10\0\0",
+		    "bitmap lies before"),
+		BAD(MAPPED "\0\0\0\1\0\0\0\0\0\0\x10\0\0\0\0\0\0\1\0\0\0\0\0\0\0\1\0\0",
+		    "in its bitmap or nowhere"),
+		BAD(MAPPED "\0\0\0\1\0\0\0\0\0\0\x10\0\0\0\0\0\0\1\0\0\xff\xff\xff\xff\xff\xff\xf0\0",
+		    "in its bitmap or nowhere"),
 	};
 
 	(void)state;

@@ -93,10 +93,10 @@ static void parse(const struct body *b, size_t step, size_t config_length, char 
 			given += e.length;
 			continue;
 		}
-		n += (size_t)snprintf(text + n, size - n, "%c%" PRIx64 ":%" PRIu64 ":%zu:%zu ", "SD-dCIE"[e.kind],
+		n += (size_t)snprintf(text + n, size - n, "%c%" PRIx64 ":%" PRIu64 ":%zu:%zu ", "SD-dCIRE"[e.kind],
 				      e.offset - 0x1000, e.size, e.length, given);
 		given = 0;
-		if (e.kind == VFIO_EVENT_END || e.kind == VFIO_EVENT_INIT_DATA_SENT)
+		if (vfio_event_ends_body(e.kind))
 			return;
 	}
 }
@@ -137,6 +137,15 @@ static void init_data_sent_ends(void **state)
 	(void)state;
 	add64(&b, WIRE_VFIO_INIT_DATA_SENT);
 	assert_parsed(&b, 0, "I0:0:0:0 ");
+}
+
+static void config_ready_ends(void **state)
+{
+	struct body b = { .length = 0 };
+
+	(void)state;
+	add64(&b, WIRE_VFIO_CONFIG_READY);
+	assert_parsed(&b, 0, "R0:0:0:0 ");
 }
 
 static void a_size_near_2_to_the_64(void **state)
@@ -239,6 +248,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(data_in_pieces),
 		cmocka_unit_test(init_data_sent_ends),
+		cmocka_unit_test(config_ready_ends),
 		cmocka_unit_test(a_size_near_2_to_the_64),
 		cmocka_unit_test(unknown_flag),
 		cmocka_unit_test(config_records),
