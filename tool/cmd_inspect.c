@@ -9,23 +9,44 @@
 
 #include "command.h"
 #include "inspect.h"
+#include "inspect_compare.h"
+#include "lint.h"
 #include "open.h"
 #include "output.h"
 #include "pci_text.h"
 
 struct inspect_arguments {
-	const char *from;
+	const char *from, *other; /* other: to be compared with; NULL: none */
 	const char *into;
 	const char *id; /* to be extracted; NULL: nothing is */
 	bool config;    /* its config space, not its data */
-	bool json;
+	bool json, packets, lint, rules;
+	const char *hexdump; /* id of the sections; NULL: none */
+	uint64_t begin;	     /* of the stream, in its file */
+	const char *machine; /* to be compared with; NULL: not */
 	struct vfmig_link_options link_options;
 };
 
-enum { OPT_JSON = 256, OPT_EXTRACT, OPT_EXTRACT_CONFIG };
+enum {
+	OPT_JSON = 256,
+	OPT_EXTRACT,
+	OPT_EXTRACT_CONFIG,
+	OPT_HEXDUMP,
+	OPT_LINT,
+	OPT_MACHINE,
+	OPT_OFFSET,
+	OPT_PACKETS,
+	OPT_RULES
+};
 
 static const struct argp_option options[] = {
 	{ "json", OPT_JSON, NULL, 0, "Print one JSON document", 0 },
+	{ "packets", OPT_PACKETS, NULL, 0, "Print each packet, also of many in a row", 0 },
+	{ "hexdump", OPT_HEXDUMP, "ID", 0, "Print the bytes of the sections with this id as well", 0 },
+	{ "offset", OPT_OFFSET, "BYTES", 0, "The stream begins there in its file", 0 },
+	{ "lint", OPT_LINT, NULL, 0, "Say which rules the stream breaks, and what helps; exit status 1 if it does", 0 },
+	{ "machine", OPT_MACHINE, "NAME", 0, "With --lint: the destination's machine", 0 },
+	{ "rules", OPT_RULES, NULL, 0, "Print the rules", 0 },
 	{ "extract", OPT_EXTRACT, "ID", 0, "Write the data of the device with this section id to -o FILE", 0 },
 	{ "extract-config", OPT_EXTRACT_CONFIG, "ID", 0, "Write its config space to -o FILE", 0 },
 	{ "output", 'o', "FILE", 0, "Where to extract to: a path or a link's URI", 0 },
@@ -43,10 +64,18 @@ static void set_extract(struct inspect_arguments *a, const char *id, bool config
 
 static void check_arguments(const struct inspect_arguments *a, struct argp_state *state)
 {
-	if (!a->from)
+	if (!a->from && !a->rules)
 		argp_error(state, "which stream? Expected a file or a link's URI");
 	if (!a->id != !a->into)
 		argp_error(state, "--extract ID and -o FILE belong together");
+	if (a->lint && a->id)
+		argp_error(state, "--lint or --extract, not both");
+	if (a->hexdump && (a->json || a->lint || a->id))
+		argp_error(state, "--hexdump is for text");
+	if (a->other && (a->lint || a->id || a->hexdump))
+		argp_error(state, "two streams can only be compared");
+	if (a->machine && !a->lint)
+		argp_error(state, "--machine is for --lint");
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -63,13 +92,35 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_EXTRACT_CONFIG:
 		set_extract(a, arg, key == OPT_EXTRACT_CONFIG, state);
 		return 0;
+	case OPT_PACKETS:
+		a->packets = true;
+		return 0;
+	case OPT_HEXDUMP:
+		a->hexdump = arg;
+		return 0;
+	case OPT_OFFSET:
+		if (!open_parse_size(arg, &a->begin) || a->begin > INT64_MAX)
+			argp_error(state, "--offset %s: expected a number of bytes", arg);
+		return 0;
+	case OPT_LINT:
+		a->lint = true;
+		return 0;
+	case OPT_MACHINE:
+		a->machine = arg;
+		return 0;
+	case OPT_RULES:
+		a->rules = true;
+		return 0;
 	case 'o':
 		a->into = arg;
 		return 0;
 	case ARGP_KEY_ARG:
+		if (a->other)
+			argp_error(state, "two streams can be compared: '%s' is too many", arg);
 		if (a->from)
-			argp_error(state, "one stream at a time: '%s' is too many", arg);
-		a->from = arg;
+			a->other = arg;
+		else
+			a->from = arg;
 		return 0;
 	case ARGP_KEY_END:
 		check_arguments(a, state);
@@ -82,12 +133,32 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 struct text_sink {
 	struct inspect_sink sink; /* first */
-	bool line_open;
+	struct inspect_printer printer;
+	const char *hexdump; /* id of the sections whose bytes are printed; NULL: none */
+	struct inspect_hexdump bytes;
 };
 
 static void text_record(struct inspect_sink *sink, struct json_object *record)
 {
-	inspect_print(record, &((struct text_sink *)sink)->line_open);
+	struct text_sink *t = (struct text_sink *)sink;
+
+	inspect_hexdump_end(&t->bytes);
+	inspect_print(&t->printer, record);
+}
+
+static bool wants_bytes(struct inspect_sink *sink, const struct reader_record *section)
+{
+	const char *id = ((struct text_sink *)sink)->hexdump;
+
+	return id && strcmp(id, section->name) == 0;
+}
+
+static void print_bytes(struct inspect_sink *sink, uint64_t offset, const uint8_t *data, size_t length)
+{
+	struct text_sink *t = (struct text_sink *)sink;
+
+	inspect_print_end(&t->printer);
+	inspect_hexdump(&t->bytes, offset, data, length);
 }
 
 static void no_record(struct inspect_sink *sink, struct json_object *record)
@@ -122,9 +193,9 @@ static struct json_object *result_json(const struct inspect_result *result, int 
 	return o;
 }
 
-static int print_json(struct vfmig_link *link, struct vfmig_error *err)
+static int print_json(struct vfmig_link *link, const struct inspect_arguments *a, struct vfmig_error *err)
 {
-	struct json_sink j = { .sink.record = json_record };
+	struct json_sink j = { .sink.record = json_record, .sink.begin = a->begin };
 	struct inspect_result result = { 0 };
 
 	printf("{\"records\": [");
@@ -135,17 +206,22 @@ static int print_json(struct vfmig_link *link, struct vfmig_error *err)
 	return rc;
 }
 
-static int print_text(struct vfmig_link *link, struct vfmig_error *err)
+static int print_text(struct vfmig_link *link, const struct inspect_arguments *a, struct vfmig_error *err)
 {
-	struct text_sink t = { .sink.record = text_record };
+	struct text_sink t = { .hexdump = a->hexdump, .printer.packets = a->packets || a->hexdump };
 	struct inspect_result result;
 
+	t.sink = (struct inspect_sink) {
+		.record = text_record, .wants_bytes = wants_bytes, .bytes = print_bytes, .begin = a->begin
+	};
 	int rc = inspect_walk(link, &t.sink, &result, err);
-	if (t.line_open)
-		printf("\n");
+	inspect_hexdump_end(&t.bytes);
+	inspect_print_end(&t.printer);
 	if (rc == 0)
 		printf("intact: %" PRIu64 " bytes%s\n", result.bytes,
-		       result.verified ? ", verified" : ", without digests");
+		       result.channel	 ? " of one channel"
+		       : result.verified ? ", verified"
+					 : ", without digests");
 	return rc;
 }
 
@@ -196,12 +272,13 @@ static int extract_data(struct inspect_sink *sink, const struct reader_record *s
 	return rc == 1 ? write_all(x, data, length, err) : rc;
 }
 
-static int extract_config(struct inspect_sink *sink, const struct reader_record *section, const uint8_t *data,
-			  size_t length, struct vfmig_error *err)
+static int extract_config(struct inspect_sink *sink, const struct reader_record *section, uint64_t offset,
+			  const uint8_t *data, size_t length, struct vfmig_error *err)
 {
 	struct extract_sink *x = (struct extract_sink *)sink;
 	int rc = is_wanted(x, section, err);
 
+	(void)offset;
 	if (rc <= 0)
 		return rc;
 	size_t space = pci_record_space(data, length);
@@ -231,7 +308,7 @@ static int open_link(const char *name, enum vfmig_direction direction, const str
 /* Only a stream that is right to its end leaves a file behind. */
 static int extract(struct vfmig_link *link, const struct inspect_arguments *a, struct vfmig_error *err)
 {
-	struct extract_sink x = { .sink.record = no_record, .arguments = a };
+	struct extract_sink x = { .sink.record = no_record, .sink.begin = a->begin, .arguments = a };
 	struct inspect_result result;
 
 	if (a->config)
@@ -253,15 +330,52 @@ static int extract(struct vfmig_link *link, const struct inspect_arguments *a, s
 	return rc;
 }
 
+static int compare(struct vfmig_link *link, const struct inspect_arguments *a)
+{
+	struct compare_options how = { { a->from, a->other }, a->json, a->begin };
+	struct vfmig_link *links[2] = { link };
+	struct vfmig_error err = { 0 };
+	char text[INSPECT_TEXT_MAX];
+	size_t differences;
+
+	int rc = open_link(a->other, VFMIG_LOAD, &a->link_options, &links[1], &err);
+	if (rc == 0) {
+		rc = compare_streams(links, &how, &differences, &err);
+		vfmig_link_close(links[1]);
+	}
+	fflush(stdout);
+	if (rc < 0)
+		return output_fail("inspect", "%s", inspect_text(err.message, text));
+	if (differences)
+		return output_fail("inspect", "%s and %s differ", a->from, a->other);
+	return EXIT_OK;
+}
+
+static int lint(struct vfmig_link *link, const struct inspect_arguments *a)
+{
+	struct lint_options how = { a->machine, a->json, a->begin };
+	struct vfmig_error err = { 0 };
+	char text[INSPECT_TEXT_MAX];
+	size_t broken;
+
+	int rc = lint_stream(link, &how, &broken, &err);
+	fflush(stdout);
+	if (rc < 0)
+		return output_fail("inspect", "%s", inspect_text(err.message, text));
+	if (broken)
+		return output_fail("inspect", "%s: %zu rule%s broken", a->from, broken, broken == 1 ? " is" : "s are");
+	return EXIT_OK;
+}
+
 int cmd_inspect(int argc, char **argv)
 {
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse_option,
-		.args_doc = "FILE|LINK",
+		.args_doc = "FILE|LINK [FILE|LINK]",
 		.doc = "Show what is in a migration stream: every section, every VFIO packet, the devices' config "
 		       "space, and "
-		       "whether the stream is intact.",
+		       "whether the stream is intact. Of two streams: in what they differ.",
 	};
 	struct inspect_arguments a = { .link_options.size = sizeof(a.link_options) };
 	struct vfmig_error err = { 0 };
@@ -269,13 +383,22 @@ int cmd_inspect(int argc, char **argv)
 	char text[INSPECT_TEXT_MAX];
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	if (a.rules) {
+		lint_print_rules(a.json);
+		return EXIT_OK;
+	}
 	int rc = open_link(a.from, VFMIG_LOAD, &a.link_options, &link, &err);
 	if (rc < 0)
 		return output_fail("inspect", "%s", err.message);
+	if (a.lint || a.other) {
+		rc = a.lint ? lint(link, &a) : compare(link, &a);
+		vfmig_link_close(link);
+		return rc;
+	}
 	if (a.id)
 		rc = extract(link, &a, &err);
 	else
-		rc = a.json ? print_json(link, &err) : print_text(link, &err);
+		rc = a.json ? print_json(link, &a, &err) : print_text(link, &a, &err);
 	vfmig_link_close(link);
 	fflush(stdout);
 	if (rc < 0)

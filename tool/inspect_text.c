@@ -42,6 +42,33 @@ static void print_configuration(struct json_object *r)
 	printf("\n");
 }
 
+static void print_channel(struct json_object *r)
+{
+	char buffer[INSPECT_TEXT_MAX];
+
+	printf("channel %" PRIu64 " of a migration by several connections, uuid %s\n", number(r, "channel"),
+	       text(r, "uuid", buffer));
+}
+
+static void print_channel_packet(struct json_object *r)
+{
+	char kind[INSPECT_TEXT_MAX], id[INSPECT_TEXT_MAX];
+
+	text(r, "packet", kind);
+	if (strcmp(kind, "sync") == 0) {
+		printf("the end of a round of memory\n");
+	} else if (strcmp(kind, "memory") == 0) {
+		printf("memory %s  %" PRIu64 " bytes, pages: %" PRIu64 ", %" PRIu64 " of them zero\n",
+		       text(r, "block", id), number(r, "bytes"), number(r, "pages"), number(r, "zero_pages"));
+	} else {
+		printf("device %s  instance %" PRIu64 " index %" PRIu64 ", %" PRIu64 " bytes%s\n", text(r, "id", id),
+		       number(r, "instance_id"), number(r, "index"), number(r, "bytes"),
+		       get(r, "config") ? ", its config record" : "");
+		if (get(r, "config"))
+			pci_record_print(get(r, "config"), "                ");
+	}
+}
+
 static void print_section(struct json_object *r)
 {
 	char kind[INSPECT_TEXT_MAX], id[INSPECT_TEXT_MAX];
@@ -118,30 +145,73 @@ static void print_other(struct json_object *r, const char *type)
 		printf("command %" PRIu64 " %s, payload %" PRIu64 " bytes\n", number(r, "command"),
 		       text(r, "name", buffer), number(r, "payload_bytes"));
 	else
-		printf("%s\n", strcmp(type, "header") == 0 ? "QEVM, version 3" : "end of the sections");
+		printf("QEVM, version 3\n");
+}
+
+static void print_pages(struct json_object *pages)
+{
+	const char *before = ", pages: ";
+
+	json_object_object_foreach(pages, kind, count)
+	{
+		if (json_object_get_uint64(count)) {
+			printf("%s%" PRIu64 " %s", before, json_object_get_uint64(count), kind);
+			before = ", ";
+		}
+	}
+}
+
+static void print_blocks(struct json_object *blocks)
+{
+	char buffer[INSPECT_TEXT_MAX];
+
+	for (size_t i = 0; blocks && i < json_object_array_length(blocks); i++) {
+		struct json_object *b = json_object_array_get_idx(blocks, i);
+		printf("              block %s  %" PRIu64 " bytes", text(b, "name", buffer), number(b, "bytes"));
+		if (get(b, "pages_offset") && !get(b, "pages"))
+			printf(", bitmap at 0x%" PRIx64 ", pages at 0x%" PRIx64, number(b, "bitmap_offset"),
+			       number(b, "pages_offset"));
+		if (get(b, "pages"))
+			print_pages(get(b, "pages"));
+		printf("\n");
+	}
+}
+
+static void print_eof(struct json_object *r)
+{
+	printf("end of the sections\n");
+	if (get(r, "ram_blocks"))
+		printf("              ram was %" PRIu64 " bytes in %zu blocks\n", number(r, "ram_bytes"),
+		       json_object_array_length(get(r, "ram_blocks")));
+	print_blocks(get(r, "ram_blocks"));
 }
 
 /* The end of a section without packets is put on the section's own line. */
 static void print_section_end(struct json_object *r, bool line_open)
 {
-	if (line_open)
-		printf(", %" PRIu64 " bytes\n", number(r, "bytes"));
-	else
-		printf("0x%010" PRIx64 "    %" PRIu64 " bytes in all\n", number(r, "offset"), number(r, "bytes"));
+	if (line_open) {
+		printf(", %" PRIu64 " bytes", number(r, "bytes"));
+		if (get(r, "pages"))
+			print_pages(get(r, "pages"));
+		printf("\n");
+		print_blocks(get(r, "blocks"));
+	} else
+		printf("0x%010" PRIx64 "    %" PRIu64 " bytes in all%s\n", number(r, "offset"), number(r, "bytes"),
+		       get(r, "over_channels") ? "; the config record, if there is one, went over a channel" : "");
 }
 
-void inspect_print(struct json_object *r, bool *line_open)
+static void print_record(struct inspect_printer *printer, struct json_object *r)
 {
-	static const struct { const char *type; void (*print)(struct json_object *); } printers[] = {
-		{ "configuration", print_configuration },
-		{ "section", print_section },
-		{ "packet", print_packet },
-		{ "description", print_description },
+	static const struct { const char *type; void (*print)(struct json_object *);
+	} printers[] = {
+		{ "configuration", print_configuration },   { "section", print_section }, { "packet", print_packet },
+		{ "description", print_description },	    { "eof", print_eof },	  { "channel", print_channel },
+		{ "channel-packet", print_channel_packet },
 	};
 	const char *type = json_object_get_string(get(r, "type"));
-	bool was_open = *line_open;
+	bool was_open = printer->line_open;
 
-	*line_open = strcmp(type, "section") == 0;
+	printer->line_open = strcmp(type, "section") == 0;
 	if (strcmp(type, "section-end") == 0) {
 		print_section_end(r, was_open);
 		return;
@@ -154,4 +224,76 @@ void inspect_print(struct json_object *r, bool *line_open)
 		}
 	}
 	print_other(r, type);
+}
+
+/* Of what may come by the million. */
+static bool is_repeated(struct json_object *r)
+{
+	const char *packet = json_object_get_string(get(r, "packet"));
+
+	return packet && !get(r, "config") &&
+	       (strcmp(packet, "DATA") == 0 || strcmp(packet, "memory") == 0 || strcmp(packet, "device") == 0);
+}
+
+static bool is_alike(struct json_object *a, struct json_object *b)
+{
+	static const char *const keys[] = { "packet", "id", "block" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		struct json_object *x = get(a, keys[i]), *y = get(b, keys[i]);
+		if (!json_object_equal(x, y))
+			return false;
+	}
+	return true;
+}
+
+static void print_row(struct inspect_printer *printer, struct json_object *r)
+{
+	char packet[INSPECT_TEXT_MAX], what[INSPECT_TEXT_MAX];
+	bool in_section = strcmp(text(r, "packet", packet), "DATA") == 0;
+
+	text(r, get(r, "id") ? "id" : "block", what);
+	printf("%s0x%010" PRIx64 "  %s%s%s%s  %" PRIu64 " packets, %" PRIu64 " bytes\n", printer->line_open ? "\n" : "",
+	       number(r, "offset"), in_section ? "  " : "", packet, what[0] ? " " : "", what, printer->count,
+	       printer->bytes);
+	printer->line_open = false;
+}
+
+static void print_held(struct inspect_printer *printer)
+{
+	if (!printer->held)
+		return;
+	if (printer->count == 1)
+		print_record(printer, printer->held);
+	else
+		print_row(printer, printer->held);
+	json_object_put(printer->held);
+	printer->held = NULL;
+}
+
+void inspect_print(struct inspect_printer *printer, struct json_object *r)
+{
+	bool repeated = !printer->packets && is_repeated(r);
+
+	if (repeated && printer->held && is_alike(printer->held, r)) {
+		printer->count++;
+		printer->bytes += number(r, "bytes");
+		return;
+	}
+	print_held(printer);
+	if (!repeated) {
+		print_record(printer, r);
+		return;
+	}
+	printer->held = json_object_get(r);
+	printer->count = 1;
+	printer->bytes = number(r, "bytes");
+}
+
+void inspect_print_end(struct inspect_printer *printer)
+{
+	print_held(printer);
+	if (printer->line_open)
+		printf("\n");
+	printer->line_open = false;
 }

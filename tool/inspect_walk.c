@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "inspect.h"
+#include "inspect_ram.h"
 #include "pci_text.h"
 #include "stream/vfio_packets.h"
 
@@ -14,7 +15,8 @@ struct walk {
 	struct reader *reader;
 	struct inspect_sink *sink;
 	struct reader_record current; /* the section that is being read */
-	struct vfio_parser parser;
+	struct inspect_ram ram;
+	bool config; /* the section has a config record */
 };
 
 static void add_number(struct json_object *o, const char *key, uint64_t value)
@@ -121,6 +123,7 @@ static void give_packet(struct walk *w, const struct vfio_event *e)
 	static const struct { enum vfio_event_kind kind; const char *name; unsigned int header; } kinds[] = {
 		{ VFIO_EVENT_SETUP, "SETUP", 8 },   { VFIO_EVENT_DATA_BEGIN, "DATA", 16 },
 		{ VFIO_EVENT_CONFIG, "CONFIG", 8 }, { VFIO_EVENT_INIT_DATA_SENT, "INIT_DATA_SENT", 8 },
+		{ VFIO_EVENT_CONFIG_READY, "CONFIG_READY", 8 },
 		{ VFIO_EVENT_END, "END_OF_STATE", 8 },
 	};
 
@@ -143,45 +146,37 @@ static int take_event(struct walk *w, const struct vfio_event *e, struct vfmig_e
 	struct inspect_sink *s = w->sink;
 
 	give_packet(w, e);
+	w->config |= e->kind == VFIO_EVENT_CONFIG;
 	if (e->kind == VFIO_EVENT_DATA && s->data)
 		return s->data(s, &w->current, e->data, e->length, err);
 	if (e->kind == VFIO_EVENT_CONFIG && s->config)
-		return s->config(s, &w->current, e->data, e->length, err);
+		return s->config(s, &w->current, e->offset + 8, e->data, e->length, err);
 	return 0;
 }
 
-static int vfio_body(void *opaque, const struct vfmig_section *section, const uint8_t *data, size_t length,
-		     size_t *ret_used, struct vfmig_error *err)
+static int take_vfio(void *opaque, const struct vfmig_section *section, const struct vfio_event *event,
+		     struct vfmig_error *err)
 {
-	struct walk *w = opaque;
-	struct vfio_event event;
-	size_t at = 0, used;
-	int rc;
-
-	do {
-		rc = vfio_parser_next(&w->parser, section->offset + at, data + at, length - at, &used, &event, err);
-		if (rc <= 0)
-			break;
-		at += used;
-		rc = take_event(w, &event, err);
-		if (rc < 0)
-			return rc;
-		rc = event.kind == VFIO_EVENT_END || event.kind == VFIO_EVENT_INIT_DATA_SENT;
-	} while (rc == 0);
-	*ret_used = at;
-	return rc;
+	(void)section;
+	return take_event(opaque, event, err);
 }
 
 /* -------------------------------------------------------------- records */
 
-static int read_section(struct walk *w, struct vfmig_error *err)
+static void give_bytes(void *opaque, uint64_t offset, const uint8_t *data, size_t length)
+{
+	struct walk *w = opaque;
+
+	w->sink->bytes(w->sink, offset, data, length);
+}
+
+static void give_section(struct walk *w)
 {
 	static const struct { char kind; const char *name; } kinds[] = {
 		{ 'S', "START" }, { 'P', "PART" }, { 'E', "END" }, { 'F', "FULL" },
 	};
 	const struct reader_record *rec = &w->current;
 	struct json_object *o = new_record("section", rec->offset, rec->length);
-	int rc;
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (kinds[i].kind == rec->section.kind)
@@ -192,19 +187,39 @@ static int read_section(struct walk *w, struct vfmig_error *err)
 	add_number(o, "instance_id", rec->section.instance_id);
 	add_number(o, "version_id", rec->section.version_id);
 	give(w, o);
-	w->parser = (struct vfio_parser) { 0 };
+}
+
+static void give_section_end(struct walk *w)
+{
+	const struct reader_record *rec = &w->current;
+	struct json_object *o = new_record("section-end", reader_offset(w->reader) - 5, 5);
+
+	add_number(o, "bytes", reader_offset(w->reader) - 5 - rec->section.body_offset);
+	if (reader_is_vfio(rec->name) && rec->section.kind == 'F' && !w->config)
+		json_object_object_add(o, "over_channels", json_object_new_boolean(true));
+	if (strcmp(rec->name, "ram") == 0)
+		inspect_ram_section(&w->ram, o);
+	give(w, o);
+}
+
+static int read_section(struct walk *w, struct vfmig_error *err)
+{
+	const struct reader_vfio_ops vfio = { .event = take_vfio, .no_data = !w->sink->data };
+	int rc;
+
+	give_section(w);
+	bool bytes = w->sink->wants_bytes && w->sink->wants_bytes(w->sink, &w->current);
+	reader_watch(w->reader, bytes ? give_bytes : NULL, w);
+	w->config = false;
 	do {
-		rc =
-		    reader_is_vfio(rec->name) ? reader_feed(w->reader, vfio_body, w, err) : reader_skip(w->reader, err);
+		rc = reader_is_vfio(w->current.name) ? reader_feed_vfio(w->reader, &vfio, w, err) :
+						       reader_skip(w->reader, err);
 		if (rc == -EAGAIN)
 			inspect_wait(w->link, POLLIN);
 	} while (rc == 1 || rc == -EAGAIN);
-	if (rc < 0)
-		return rc;
-	o = new_record("section-end", reader_offset(w->reader) - 5, 5);
-	add_number(o, "bytes", reader_offset(w->reader) - 5 - rec->section.body_offset);
-	give(w, o);
-	return 0;
+	if (rc == 0)
+		give_section_end(w);
+	return rc;
 }
 
 static void give_command(struct walk *w, const struct reader_record *rec)
@@ -249,6 +264,8 @@ static void give_description(struct walk *w, const struct reader_record *rec)
 	json_object_object_add(o, "vfmig", reader_description(w->reader) ? vfmig_json(rec) : NULL);
 	json_object_object_add(o, "verified", json_object_new_boolean(reader_verified(w->reader)));
 	give(w, o);
+	if (w->sink->description)
+		w->sink->description(w->sink, rec->offset, rec->data, rec->data_length);
 }
 
 static int take_record(struct walk *w, const struct reader_record *rec, struct vfmig_error *err)
@@ -273,7 +290,9 @@ static int take_record(struct walk *w, const struct reader_record *rec, struct v
 		give_command(w, rec);
 		return 0;
 	case READER_EOF:
-		give(w, new_record("eof", rec->offset, rec->length));
+		o = new_record("eof", rec->offset, rec->length);
+		inspect_ram_total(&w->ram, o);
+		give(w, o);
 		return 0;
 	case READER_DESCRIPTION:
 		give_description(w, rec);
@@ -284,23 +303,47 @@ static int take_record(struct walk *w, const struct reader_record *rec, struct v
 	return 0;
 }
 
+/* The reader refuses it, and has its first bytes still. */
+static bool is_channel(const struct reader *reader)
+{
+	struct cursor first = reader_rest(reader);
+
+	return first.length >= 4 && get_be32(first.data) == WIRE_MULTIFD_MAGIC;
+}
+
 int inspect_walk(struct vfmig_link *link, struct inspect_sink *sink, struct inspect_result *ret,
 		 struct vfmig_error *err)
 {
 	struct walk w = { .link = link, .sink = sink };
 	struct reader_record rec;
 
+	*ret = (struct inspect_result) { 0 };
+	if (sink->begin && !link->seekable)
+		return error_set(err, -EINVAL, "%s: only in a file that can be sought a stream has an offset",
+				 link->name);
 	int rc = reader_new(link, &w.reader, err);
 	if (rc < 0)
 		return rc;
-	do {
+	reader_begin_at(w.reader, sink->begin);
+	rc = inspect_ram_begin(&w.ram, sink, w.reader, err);
+	while (rc == 0 || rc == -EAGAIN) {
 		rc = reader_next(w.reader, &rec, err);
 		if (rc == 0)
 			rc = take_record(&w, &rec, err);
 		else if (rc == -EAGAIN)
 			inspect_wait(link, POLLIN);
-	} while (rc == 0 || rc == -EAGAIN);
-	*ret = (struct inspect_result) { reader_offset(w.reader), reader_marked(w.reader), reader_verified(w.reader) };
+	}
+	*ret = (struct inspect_result) {
+		.bytes = reader_offset(w.reader) - sink->begin,
+		.marked = reader_marked(w.reader),
+		.verified = reader_verified(w.reader),
+		.fault = rc == -EBADMSG ? reader_fault(w.reader) : FAULT_NONE,
+	};
+	inspect_ram_end(&w.ram);
+	if (ret->fault == FAULT_MAGIC && !is_channel(w.reader))
+		rc = inspect_layout(link, sink->begin, reader_rest(w.reader), err);
+	else if (ret->fault == FAULT_MAGIC)
+		rc = inspect_channel(link, reader_rest(w.reader), sink, ret, err);
 	reader_free(w.reader);
 	return rc < 0 ? rc : 0;
 }

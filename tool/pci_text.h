@@ -12,6 +12,10 @@ size_t pci_record_space(const uint8_t *record, size_t length);
 
 /* record: as vfio_packets gives it. The caller owns the object. */
 struct json_object *pci_record_json(const uint8_t *record, size_t length);
+/* Told of each register that differs, and its two values. */
+typedef void pci_differ_fn(void *opaque, const char *name, const char *a, const char *b);
+void pci_records_compare(const uint8_t *a, size_t a_length, const uint8_t *b, size_t b_length, pci_differ_fn *differ,
+			 void *opaque);
 /* Every line begins with `indent`. */
 void pci_record_print(struct json_object *record, const char *indent);
 

@@ -103,7 +103,7 @@ def config_space_is_decoded(scratch):
 @test
 def text_and_json_have_the_same_records(scratch):
     for path in (V1, saved(scratch)):
-        text = run_ok("inspect", path).out
+        text = run_ok("inspect", "--packets", path).out
         shown = {int(line.split()[0], 16) for line in text.splitlines() if line.startswith("0x")}
         plain = {r["offset"] for r in records(path) if r["type"] != "section-end"}
         equal(plain - shown, set())
@@ -167,7 +167,7 @@ def from_a_pipe_and_a_command(scratch):
 
 @test
 def usage(scratch):
-    for arguments in ([], ["a", "b"], ["a", "--extract", ID], ["a", "-o", "b"],
+    for arguments in ([], ["a", "b", "c"], ["a", "b", "--lint"], ["a", "--extract", ID], ["a", "-o", "b"],
                       ["a", "--extract", ID, "--extract-config", ID, "-o", "b"]):
         equal(run("inspect", *arguments).code, 2)
 
