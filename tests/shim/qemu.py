@@ -24,21 +24,34 @@ class Version:
     def __init__(self, name, binary, machine, option, interface):
         self.name, self.binary, self.machine, self.option, self.interface = name, binary, machine, option, interface
 
+    def command(self):
+        """What it is started by: one of a newer Debian has a C library of its own beside it, and data of its own."""
+        prefix = os.path.join(os.path.dirname(self.binary), "..")
+        if prefix.startswith("/usr/"):
+            return [self.binary]
+        data = ["-L", prefix + "/share/seabios", "-L", prefix + "/share/qemu"]
+        loader = prefix + "/lib64/ld-linux-x86-64.so.2"
+        if not os.path.exists(loader):
+            return [self.binary, *data]
+        return [loader, "--library-path", prefix + "/lib/x86_64-linux-gnu", self.binary, *data]
+
     def need(self):
         if not self.binary or not os.access(self.binary, os.X_OK):
             raise tap.Skip("no QEMU %s" % self.name)
 
 
-def newer_qemu():
+def newer_qemu(version):
     """What scripts/fetch-backports has unpacked last."""
     cache = os.environ.get("VFMIG_LAB_CACHE") or os.path.expanduser("~/.cache/vfmig-lab")
-    found = glob.glob(cache + "/qemu-1:10.0*/usr/bin/qemu-system-x86_64")
+    found = glob.glob(cache + "/qemu-%s*/usr/bin/qemu-system-x86_64" % version)
     return max(found, key=os.path.getmtime, default=None)
 
 
 V7 = Version("7.2 (package qemu-system-x86)", "/usr/bin/qemu-system-x86_64", "pc-q35-7.2",
              "x-enable-migration=on", "v1")
-V10 = Version("10.0 of bookworm-backports (scripts/fetch-backports unpacks it)", newer_qemu(), "pc-q35-10.0",
+V10 = Version("10.0 of bookworm-backports (scripts/fetch-backports unpacks it)", newer_qemu("1:10.0"), "pc-q35-10.0",
+              "enable-migration=on", "v2")
+V11 = Version("11 of trixie-backports (scripts/fetch-backports trixie unpacks it)", newer_qemu("11."), "q35",
               "enable-migration=on", "v2")
 
 
@@ -90,13 +103,10 @@ class Qemu:
         command = ["shim"]
         for uri in uris:
             command += ["--device", uri]
-        command += ["--", version.binary, "-accel", "tcg", "-display", "none", "-nodefaults", "-m", "64M",
+        command += ["--", *version.command(), "-accel", "tcg", "-display", "none", "-nodefaults", "-m", "64M",
                     "-machine", machine or version.machine, "-qmp", "unix:" + paths[0], "-qtest", "unix:" + paths[1],
                     "-qtest-log", "none"]
         command += ["-bios", idle_firmware(scratch)]
-        data = os.path.join(os.path.dirname(version.binary), "..", "share", "seabios")
-        if version is V10:
-            command += ["-L", data, "-L", data.replace("seabios", "qemu")]
         command += ["-S", *(["-incoming", "defer"] if incoming else [])]
         for i in range(len(uris)):
             command += ["-device", "vfio-pci,sysfsdev={%d},addr=%d,rombar=0,%s%s" % (i, i + 1, version.option, options)]
