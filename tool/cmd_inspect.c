@@ -188,6 +188,8 @@ static struct json_object *result_json(const struct inspect_result *result, int 
 	json_object_object_add(o, "intact", json_object_new_boolean(rc == 0));
 	json_object_object_add(o, "bytes", json_object_new_uint64(result->bytes));
 	json_object_object_add(o, "vfmig", json_object_new_boolean(result->marked));
+	json_object_object_add(o, "layout", json_object_new_string(result->channel ? "channel" :
+								   result->mapped ? "mapped-ram" : "stream"));
 	json_object_object_add(o, "verified", json_object_new_boolean(result->verified));
 	json_object_object_add(o, "error", rc < 0 ? json_object_new_string(inspect_text(err->message, text)) : NULL);
 	return o;
@@ -218,7 +220,8 @@ static int print_text(struct vfmig_link *link, const struct inspect_arguments *a
 	inspect_hexdump_end(&t.bytes);
 	inspect_print_end(&t.printer);
 	if (rc == 0)
-		printf("intact: %" PRIu64 " bytes%s\n", result.bytes,
+		printf("intact: %" PRIu64 " bytes%s%s\n", result.bytes,
+		       result.mapped ? " with memory in its place in the file" : "",
 		       result.channel	 ? " of one channel"
 		       : result.verified ? ", verified"
 					 : ", without digests");

@@ -33,6 +33,7 @@ struct inspect_sink {
 struct inspect_result {
 	uint64_t bytes; /* read */
 	bool marked, verified;
+	bool mapped; /* memory has its place in the file */
 	bool channel;	    /* no stream, but what went over one of its channels */
 	unsigned int fault; /* a number of enum stream_fault: why it ended with -EBADMSG */
 };

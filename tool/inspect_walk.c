@@ -227,6 +227,7 @@ static void give_command(struct walk *w, const struct reader_record *rec)
 	static const struct { uint16_t number; const char *name; } commands[] = {
 		{ WIRE_COMMAND_OPEN_RETURN_PATH, "open return path" },
 		{ WIRE_COMMAND_PING, "ping" },
+		{ WIRE_COMMAND_POSTCOPY_ADVISE, "postcopy advise" },
 		{ WIRE_COMMAND_SWITCHOVER_START, "switchover start" },
 	};
 	struct json_object *o = new_record("command", rec->offset, rec->length);
@@ -324,6 +325,7 @@ int inspect_walk(struct vfmig_link *link, struct inspect_sink *sink, struct insp
 	int rc = reader_new(link, &w.reader, err);
 	if (rc < 0)
 		return rc;
+	reader_allow_advise(w.reader);
 	reader_begin_at(w.reader, sink->begin);
 	rc = inspect_ram_begin(&w.ram, sink, w.reader, err);
 	while (rc == 0 || rc == -EAGAIN) {
@@ -337,6 +339,7 @@ int inspect_walk(struct vfmig_link *link, struct inspect_sink *sink, struct insp
 		.bytes = reader_offset(w.reader) - sink->begin,
 		.marked = reader_marked(w.reader),
 		.verified = reader_verified(w.reader),
+		.mapped = strcmp(reader_ram_capability(w.reader), "mapped-ram") == 0,
 		.fault = rc == -EBADMSG ? reader_fault(w.reader) : FAULT_NONE,
 	};
 	inspect_ram_end(&w.ram);

@@ -321,6 +321,8 @@ static void check_description(struct inspect_sink *sink, uint64_t offset, const 
 static void check_command(struct lint *l, struct json_object *r)
 {
 	l->switchover |= number(r, "command") == WIRE_COMMAND_SWITCHOVER_START;
+	if (number(r, "command") == WIRE_COMMAND_POSTCOPY_ADVISE)
+		broken(l, FAULT_POSTCOPY, number(r, "offset"), "the source might have gone on as postcopy");
 	if (strcmp(string(r, "name"), "unknown") == 0)
 		broken(l, LINT_UNKNOWN_COMMAND, number(r, "offset"), "command %" PRIu64, number(r, "command"));
 }

@@ -74,6 +74,11 @@ void reader_free(struct reader *r)
 	free(r);
 }
 
+void reader_allow_advise(struct reader *r)
+{
+	r->advised = true;
+}
+
 void reader_begin_at(struct reader *r, uint64_t offset)
 {
 	r->offset = offset;
@@ -336,6 +341,8 @@ static int check_command(struct reader *r, uint16_t command, uint16_t length, st
 	if (command == WIRE_COMMAND_PACKAGED)
 		return reader_broken(r, FAULT_POSTCOPY, 1, err,
 				     "command %u: a packaged stream, which only postcopy has, cannot be read", command);
+	if (command == WIRE_COMMAND_POSTCOPY_ADVISE && r->advised)
+		return 0;
 	if (command >= WIRE_COMMAND_POSTCOPY_ADVISE && command <= 9)
 		return reader_broken(r, FAULT_POSTCOPY, 1, err,
 				     "command %u: a stream of a postcopy migration cannot be read: switch the "

@@ -60,6 +60,8 @@ struct reader;
 
 int reader_new(struct vfmig_link *link, struct reader **ret, struct vfmig_error *err);
 void reader_free(struct reader *r);
+/* To look at a stream, not to load it: one that might have gone on as postcopy, and did not, is read. */
+void reader_allow_advise(struct reader *r);
 /* In a file that can be sought: the stream begins at that offset, from which its offsets go on. */
 void reader_begin_at(struct reader *r, uint64_t offset);
 /* The link's first four bytes were read already, to tell what it is: they are WIRE_MAGIC. */

@@ -48,6 +48,7 @@ struct reader {
 	void *watch_opaque;
 	bool plain; /* marked, and without digests */
 	enum stream_fault fault;
+	bool advised; /* command 3 may be there */
 	char seal[DIGEST_HEX]; /* once it is verified */
 
 	struct reader_section *sections;

@@ -120,8 +120,8 @@ def own_stream_is_verified(scratch):
     (device,) = description["vfmig"]["devices"]
     equal(device["data_bytes"], sum(r["bytes"] for r in records(path, packet="DATA")))
     document = json.loads(run_ok("inspect", "--json", path).out)
-    equal(document["result"], {"intact": True, "bytes": os.path.getsize(path), "vfmig": True, "verified": True,
-                               "error": None})
+    equal(document["result"], {"intact": True, "bytes": os.path.getsize(path), "vfmig": True, "layout": "stream",
+                               "verified": True, "error": None})
 
 
 @test

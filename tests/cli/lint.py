@@ -204,6 +204,9 @@ CASES = [
     (17, lambda: without("end", "full")),
     (18, lambda: with_more("part", b"\x08\0\2\0\2xx")),
     (19, lambda: with_more("part", b"\x08\0\3\0\0")),
+    (19, lambda: with_more("part", b"\x08\0\4\0\0")),
+    (20, lambda: with_more("start", b"".join(record(START, 100 + i, SETUP + EOS, NAME, instance=i + 1)
+                                             for i in range(1024)))),
     (21, lambda: with_more("start", record(START, 9, b"whatever", "slirp"))),
     (22, lambda: without("configuration")),
     (23, lambda: with_more("part", b"\x08\0\x63\0\0")),
@@ -219,6 +222,7 @@ CASES = [
     (40, lambda: changed(part=record(PART, DEVICE, pack(">Q", HIGH + 9) + EOS))),
     (41, lambda: full_of(config_record(version=3))),
     (42, lambda: before_memory(full_of(config_record(space=config_space()[:-1])))),
+    (43, lambda: full_of(config_record() + b"\5\5VFIOx" + bytes(2 << 20))),
     (44, lambda: changed(start=record(START, DEVICE, EOS, NAME))),
     (44, lambda: changed(part=record(PART, DEVICE, SETUP + EOS))),
     (45, lambda: moved("full", "part")),
@@ -260,6 +264,14 @@ CASES = [
 ]
 
 
+def without_shared():
+    """As with x-ignore-shared: each block has an address as well."""
+    capabilities = b"\5\x1aconfiguration/capabilities" + pack(">II", 1, 1) + b"\x0fx-ignore-shared"
+    blocks = pack(">Q", 0x4004) + b"\6pc.ram" + pack(">QQ", 0x3000, 0) + b"\3rom" + pack(">QQ", 0x1000, 0xf0000)
+    return changed(configuration=configuration(b"pc-q35-7.2", capabilities),
+                   ram_start=record(START, RAM, blocks + RAM_EOS, "ram", 4))
+
+
 def over_channels(end):
     """What stands in a stream of a device whose last data and record went over channels."""
     return changed(end=b"\x08\0\x0b\0\0" + record(END, DEVICE, EOS), full=record(FULL, DEVICE, end, NAME))
@@ -272,7 +284,7 @@ def good_streams_break_no_rule(scratch):
     for path in (V1, V2, saved, written(scratch, good()), written(scratch, mapped(), "mapped"),
                  written(scratch, over_channels(EOS), "over channels"),
                  written(scratch, over_channels(READY), "over channels, on Arm"),
-                 written(scratch, channel(), "channel")):
+                 written(scratch, channel(), "channel"), written(scratch, without_shared(), "without shared")):
         equal(rules_of(path)[0], [])
         contains(run_ok("inspect", "--lint", path).out, "no rule is broken: %d bytes" % os.path.getsize(path))
 

@@ -20,7 +20,8 @@ CHANNELS = 2
 MORE = ["-device", "virtio-net-pci,romfile=,addr=8", "-device", "virtio-rng-pci,addr=9", "-device",
         "qemu-xhci,id=usb,addr=10", "-device", "usb-tablet,bus=usb.0", "-device", "e1000e,romfile=,addr=11",
         "-device", "virtio-balloon-pci,addr=12", "-device", "VGA,addr=13,romfile=", "-device",
-        "ich9-ahci,id=ahci,addr=14", "-smp", "2", "-serial", "null"]
+        "ich9-ahci,id=ahci,addr=14", "-m", "64M,maxmem=1G,slots=1", "-object", "memory-backend-ram,id=vm0,size=128M",
+        "-device", "virtio-mem-pci,memdev=vm0,id=vm,addr=15", "-smp", "2", "-serial", "null"]
 
 
 def source(scratch, version, working, capabilities=(), options="", parameters=(), **kwargs):
