@@ -28,15 +28,8 @@ struct inspect_arguments {
 };
 
 enum {
-	OPT_JSON = 256,
-	OPT_EXTRACT,
-	OPT_EXTRACT_CONFIG,
-	OPT_HEXDUMP,
-	OPT_LINT,
-	OPT_MACHINE,
-	OPT_OFFSET,
-	OPT_PACKETS,
-	OPT_RULES
+	OPT_JSON = 256, OPT_EXTRACT, OPT_EXTRACT_CONFIG, OPT_HEXDUMP, OPT_LINT, OPT_MACHINE, OPT_OFFSET, OPT_PACKETS,
+	OPT_RULES,
 };
 
 static const struct argp_option options[] = {
@@ -213,18 +206,15 @@ static int print_text(struct vfmig_link *link, const struct inspect_arguments *a
 	struct text_sink t = { .hexdump = a->hexdump, .printer.packets = a->packets || a->hexdump };
 	struct inspect_result result;
 
-	t.sink = (struct inspect_sink) {
-		.record = text_record, .wants_bytes = wants_bytes, .bytes = print_bytes, .begin = a->begin
-	};
+	t.sink = (struct inspect_sink) { .record = text_record, .wants_bytes = wants_bytes, .bytes = print_bytes,
+					 .begin = a->begin };
 	int rc = inspect_walk(link, &t.sink, &result, err);
 	inspect_hexdump_end(&t.bytes);
 	inspect_print_end(&t.printer);
 	if (rc == 0)
 		printf("intact: %" PRIu64 " bytes%s%s\n", result.bytes,
 		       result.mapped ? " with memory in its place in the file" : "",
-		       result.channel	 ? " of one channel"
-		       : result.verified ? ", verified"
-					 : ", without digests");
+		       result.channel ? " of one channel" : result.verified ? ", verified" : ", without digests");
 	return rc;
 }
 
@@ -377,8 +367,7 @@ int cmd_inspect(int argc, char **argv)
 		.parser = parse_option,
 		.args_doc = "FILE|LINK [FILE|LINK]",
 		.doc = "Show what is in a migration stream: every section, every VFIO packet, the devices' config "
-		       "space, and "
-		       "whether the stream is intact. Of two streams: in what they differ.",
+		       "space, and whether the stream is intact. Of two streams: in what they differ.",
 	};
 	struct inspect_arguments a = { .link_options.size = sizeof(a.link_options) };
 	struct vfmig_error err = { 0 };

@@ -33,7 +33,7 @@ struct inspect_sink {
 struct inspect_result {
 	uint64_t bytes; /* read */
 	bool marked, verified;
-	bool mapped; /* memory has its place in the file */
+	bool mapped;	    /* memory has its place in the file */
 	bool channel;	    /* no stream, but what went over one of its channels */
 	unsigned int fault; /* a number of enum stream_fault: why it ended with -EBADMSG */
 };
@@ -46,8 +46,7 @@ int inspect_walk(struct vfmig_link *link, struct inspect_sink *sink, struct insp
 int inspect_channel(struct vfmig_link *link, struct cursor first, struct inspect_sink *sink, struct inspect_result *ret,
 		    struct vfmig_error *err);
 
-/* A stream's first bytes are none: makes err, which says so, say what they are instead if that can be told. -EBADMSG.
- */
+/* It is no stream: makes err, which says so, say what it is instead if that can be told. -EBADMSG. */
 int inspect_layout(const struct vfmig_link *link, uint64_t begin, struct cursor first, struct vfmig_error *err);
 
 /* poll(2)s for what a link that gave -EAGAIN waits for. */

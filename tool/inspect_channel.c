@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "inspect.h"
+#include "inspect_json.h"
 #include "lint.h"
 #include "pci_text.h"
 #include "stream/multifd.h"
@@ -116,18 +116,6 @@ static int pass(struct channel *c, uint64_t n, struct vfmig_error *err)
 
 /* ------------------------------------------------------------- its packets */
 
-static void add_number(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
-static void add_text(struct json_object *o, const char *key, const char *raw)
-{
-	char text[INSPECT_TEXT_MAX];
-
-	json_object_object_add(o, key, json_object_new_string(inspect_text(raw, text)));
-}
-
 static void give(struct channel *c, struct json_object *o)
 {
 	c->sink->record(c->sink, o);
@@ -139,8 +127,8 @@ static struct json_object *new_record(const struct channel *c, const char *type,
 	struct json_object *o = json_object_new_object();
 
 	json_object_object_add(o, "type", json_object_new_string(type));
-	add_number(o, "offset", c->offset);
-	add_number(o, "length", length);
+	record_add_number(o, "offset", c->offset);
+	record_add_number(o, "length", length);
 	return o;
 }
 
@@ -219,7 +207,7 @@ static int add_config(struct channel *c, struct json_object *o, const struct mul
 		return error_set(err, -EBADMSG, "offset 0x%" PRIx64 ": no config record with an end of state",
 				 c->offset + head);
 	}
-	add_number(o, "record_bytes", event.length);
+	record_add_number(o, "record_bytes", event.length);
 	json_object_object_add(o, "config", pci_record_json(event.data, event.length));
 	if (!c->sink->config)
 		return 0;
@@ -234,17 +222,17 @@ static int give_packet(struct channel *c, const struct multifd_packet *p, size_t
 	int rc = 0;
 
 	json_object_object_add(o, "packet", json_object_new_string(p->state ? "device" : p->sync ? "sync" : "memory"));
-	add_text(o, p->state ? "id" : "block", p->id);
-	add_number(o, "bytes", p->length);
+	record_add_text(o, p->state ? "id" : "block", p->id);
+	record_add_number(o, "bytes", p->length);
 	if (p->state) {
-		add_number(o, "instance_id", p->instance_id);
-		add_number(o, "index", p->index);
+		record_add_number(o, "instance_id", p->instance_id);
+		record_add_number(o, "index", p->index);
 		check_index(c, p);
 		if (p->config)
 			rc = add_config(c, o, p, head, err);
 	} else {
-		add_number(o, "pages", p->memory_pages);
-		add_number(o, "zero_pages", p->zero_pages);
+		record_add_number(o, "pages", p->memory_pages);
+		record_add_number(o, "zero_pages", p->zero_pages);
 	}
 	if (rc == 0)
 		give(c, o);
@@ -293,8 +281,8 @@ static int begin(struct channel *c, struct vfmig_error *err)
 	for (unsigned int i = 0; i < WIRE_MULTIFD_UUID; i++)
 		sprintf(hex + 2 * i, "%02x", init.uuid[i]);
 	struct json_object *o = new_record(c, "channel", WIRE_MULTIFD_INIT);
-	add_number(o, "channel", init.channel);
-	add_text(o, "uuid", hex);
+	record_add_number(o, "channel", init.channel);
+	record_add_text(o, "uuid", hex);
 	give(c, o);
 	take(c, WIRE_MULTIFD_INIT);
 	return 0;

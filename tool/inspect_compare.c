@@ -9,7 +9,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "base/bytes.h"
+#include "inspect_json.h"
 #include "pci_text.h"
 
 #define SECTIONS_MAX 1024u /* the reader has no more */
@@ -40,23 +40,6 @@ struct compare {
 	size_t differences;
 };
 
-static struct json_object *get(struct json_object *o, const char *key)
-{
-	return json_object_object_get(o, key);
-}
-
-static uint64_t number(struct json_object *o, const char *key)
-{
-	return json_object_get_uint64(get(o, key));
-}
-
-static const char *string(struct json_object *o, const char *key)
-{
-	const char *s = json_object_get_string(get(o, key));
-
-	return s ? s : "";
-}
-
 /* ------------------------------------------------------------ reading one */
 
 static struct part *find(const struct side *s, const char *id, uint32_t instance_id)
@@ -73,8 +56,8 @@ static struct part *add_part(struct side *s, struct json_object *r)
 	if (s->num_parts == SECTIONS_MAX)
 		return NULL;
 	struct part *p = &s->parts[s->num_parts];
-	*p = (struct part) { .instance_id = (uint32_t)number(r, "instance_id") };
-	snprintf(p->id, sizeof(p->id), "%s", string(r, "id"));
+	*p = (struct part) { .instance_id = (uint32_t)record_number(r, "instance_id") };
+	snprintf(p->id, sizeof(p->id), "%s", record_string(r, "id"));
 	if (strcmp(p->id, "ram") != 0) {
 		p->digest = XXH3_createState();
 		if (!p->digest)
@@ -87,28 +70,28 @@ static struct part *add_part(struct side *s, struct json_object *r)
 
 static void take_section(struct side *s, struct json_object *r)
 {
-	s->current = find(s, string(r, "id"), (uint32_t)number(r, "instance_id"));
+	s->current = find(s, record_string(r, "id"), (uint32_t)record_number(r, "instance_id"));
 	if (!s->current)
 		s->current = add_part(s, r);
 	if (s->current)
-		s->current->version_id = (uint32_t)number(r, "version_id");
+		s->current->version_id = (uint32_t)record_number(r, "version_id");
 }
 
 static void take_record(struct inspect_sink *sink, struct json_object *r)
 {
 	struct side *s = (struct side *)sink;
-	const char *type = string(r, "type");
+	const char *type = record_string(r, "type");
 
 	if (strcmp(type, "configuration") == 0)
 		s->configuration = json_object_get(r);
 	else if (strcmp(type, "section") == 0)
 		take_section(s, r);
 	else if (strcmp(type, "section-end") == 0 && s->current)
-		s->current->bytes += number(r, "bytes");
-	else if (strcmp(type, "packet") == 0 && strcmp(string(r, "packet"), "DATA") == 0 && s->current)
-		s->current->data_packets++, s->current->data_bytes += number(r, "bytes");
+		s->current->bytes += record_number(r, "bytes");
+	else if (strcmp(type, "packet") == 0 && strcmp(record_string(r, "packet"), "DATA") == 0 && s->current)
+		s->current->data_packets++, s->current->data_bytes += record_number(r, "bytes");
 	else if (strcmp(type, "eof") == 0)
-		s->blocks = json_object_get(get(r, "ram_blocks"));
+		s->blocks = json_object_get(record_get(r, "ram_blocks"));
 }
 
 static int take_data(struct inspect_sink *sink, const struct reader_record *section, const uint8_t *data, size_t length,
@@ -295,7 +278,8 @@ static void compare_sections(struct compare *c)
 
 static void compare_key(struct compare *c, const char *key, const char *what)
 {
-	struct json_object *a = get(c->sides[0].configuration, key), *b = get(c->sides[1].configuration, key);
+	struct json_object *a = record_get(c->sides[0].configuration, key),
+			   *b = record_get(c->sides[1].configuration, key);
 	const char *left = a ? json_object_get_string(a) : "none", *right = b ? json_object_get_string(b) : "none";
 
 	if (strcmp(left, right) != 0)
@@ -306,7 +290,7 @@ static struct json_object *block_named(struct json_object *blocks, const char *n
 {
 	for (size_t i = 0; blocks && i < json_object_array_length(blocks); i++) {
 		struct json_object *b = json_object_array_get_idx(blocks, i);
-		if (strcmp(string(b, "name"), name) == 0)
+		if (strcmp(record_string(b, "name"), name) == 0)
 			return b;
 	}
 	return NULL;
@@ -318,12 +302,12 @@ static void compare_blocks(struct compare *c)
 		struct json_object *blocks = c->sides[side].blocks, *others = c->sides[!side].blocks;
 		for (size_t i = 0; blocks && i < json_object_array_length(blocks); i++) {
 			struct json_object *b = json_object_array_get_idx(blocks, i);
-			struct json_object *other = block_named(others, string(b, "name"));
+			struct json_object *other = block_named(others, record_string(b, "name"));
 			char what[INSPECT_TEXT_MAX + 16];
-			snprintf(what, sizeof(what), "bytes of block %s", string(b, "name"));
-			if (!other || (side == 0 && number(other, "bytes") != number(b, "bytes")))
-				differ_numbers(c, "ram", what, number(side ? other : b, "bytes"),
-					       number(side ? b : other, "bytes"));
+			snprintf(what, sizeof(what), "bytes of block %s", record_string(b, "name"));
+			if (!other || (side == 0 && record_number(other, "bytes") != record_number(b, "bytes")))
+				differ_numbers(c, "ram", what, record_number(side ? other : b, "bytes"),
+					       record_number(side ? b : other, "bytes"));
 		}
 	}
 }

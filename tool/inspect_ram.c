@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "inspect_json.h"
 #include "lint.h"
 
 static void broken(struct inspect_ram *ram, unsigned int rule, uint64_t offset, const char *what, const char *name,
@@ -55,11 +56,10 @@ static void add_bitmap(void *opaque, const uint8_t *bits, size_t length)
 
 static void count(struct inspect_pages *pages, uint64_t kind)
 {
-	uint64_t *which = kind == WIRE_RAM_ZERO	    ? &pages->zero
-			  : kind == WIRE_RAM_PAGE   ? &pages->normal
-			  : kind == WIRE_RAM_XBZRLE ? &pages->xbzrle
-						    : &pages->compressed;
-	(*which)++;
+	pages->normal += kind == WIRE_RAM_PAGE;
+	pages->zero += kind == WIRE_RAM_ZERO;
+	pages->xbzrle += kind == WIRE_RAM_XBZRLE;
+	pages->compressed += kind == WIRE_RAM_COMPRESS;
 }
 
 static void add_page(void *opaque, uint64_t offset, uint64_t kind, const char *name, uint64_t address)
@@ -101,41 +101,35 @@ void inspect_ram_end(struct inspect_ram *ram)
 
 /* ------------------------------------------------------------- in JSON */
 
-static void add_number(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
 static struct json_object *pages_json(const struct inspect_pages *pages)
 {
 	struct json_object *o = json_object_new_object();
 
-	add_number(o, "normal", pages->normal);
-	add_number(o, "zero", pages->zero);
+	record_add_number(o, "normal", pages->normal);
+	record_add_number(o, "zero", pages->zero);
 	if (pages->xbzrle)
-		add_number(o, "xbzrle", pages->xbzrle);
+		record_add_number(o, "xbzrle", pages->xbzrle);
 	if (pages->compressed)
-		add_number(o, "compressed", pages->compressed);
+		record_add_number(o, "compressed", pages->compressed);
 	if (pages->mapped)
-		add_number(o, "mapped", pages->mapped);
+		record_add_number(o, "mapped", pages->mapped);
 	return o;
 }
 
 static struct json_object *block_json(const struct inspect_block *b, bool counts)
 {
 	struct json_object *o = json_object_new_object();
-	char text[INSPECT_TEXT_MAX];
 
-	json_object_object_add(o, "name", json_object_new_string(inspect_text(b->block.name, text)));
-	add_number(o, "bytes", b->block.bytes);
+	record_add_text(o, "name", b->block.name);
+	record_add_number(o, "bytes", b->block.bytes);
 	if (b->block.pages_offset) {
-		add_number(o, "bitmap_offset", b->block.bitmap_offset);
-		add_number(o, "pages_offset", b->block.pages_offset);
+		record_add_number(o, "bitmap_offset", b->block.bitmap_offset);
+		record_add_number(o, "pages_offset", b->block.pages_offset);
 	}
 	if (counts)
 		json_object_object_add(o, "pages", pages_json(&b->pages));
 	else
-		add_number(o, "offset", b->offset);
+		record_add_number(o, "offset", b->offset);
 	return o;
 }
 
@@ -164,6 +158,6 @@ void inspect_ram_total(const struct inspect_ram *ram, struct json_object *record
 		json_object_array_add(blocks, block_json(&ram->blocks[i], true));
 		bytes += ram->blocks[i].block.bytes;
 	}
-	add_number(record, "ram_bytes", bytes);
+	record_add_number(record, "ram_bytes", bytes);
 	json_object_object_add(record, "ram_blocks", blocks);
 }

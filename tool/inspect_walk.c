@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "inspect.h"
+#include "inspect_json.h"
 #include "inspect_ram.h"
 #include "pci_text.h"
 #include "stream/vfio_packets.h"
@@ -18,11 +18,6 @@ struct walk {
 	struct inspect_ram ram;
 	bool config; /* the section has a config record */
 };
-
-static void add_number(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
 
 const char *inspect_text(const char *raw, char text[INSPECT_TEXT_MAX])
 {
@@ -39,20 +34,13 @@ const char *inspect_text(const char *raw, char text[INSPECT_TEXT_MAX])
 	return text;
 }
 
-static void add_text(struct json_object *o, const char *key, const char *raw)
-{
-	char text[INSPECT_TEXT_MAX];
-
-	json_object_object_add(o, key, json_object_new_string(inspect_text(raw, text)));
-}
-
 static struct json_object *new_record(const char *type, uint64_t offset, uint64_t length)
 {
 	struct json_object *o = json_object_new_object();
 
 	json_object_object_add(o, "type", json_object_new_string(type));
-	add_number(o, "offset", offset);
-	add_number(o, "length", length);
+	record_add_number(o, "offset", offset);
+	record_add_number(o, "length", length);
 	return o;
 }
 
@@ -94,7 +82,7 @@ static void add_uuid(struct json_object *record, struct cursor *c)
 
 	for (int i = 0; uuid && i < 16; i++)
 		sprintf(hex + 2 * i, "%02x", uuid[i]);
-	add_text(record, "uuid", hex);
+	record_add_text(record, "uuid", hex);
 }
 
 /* The reader has checked them: only these three, each whole. */
@@ -111,7 +99,7 @@ static void add_subsections(struct json_object *record, const uint8_t *data, siz
 			add_uuid(record, &c);
 		} else {
 			const uint8_t *bits = cursor_take(&c, 4);
-			add_number(record, "target_page_bits", bits ? get_be32(bits) : 0);
+			record_add_number(record, "target_page_bits", bits ? get_be32(bits) : 0);
 		}
 	}
 }
@@ -132,9 +120,9 @@ static void give_packet(struct walk *w, const struct vfio_event *e)
 			continue;
 		struct json_object *o = new_record("packet", e->offset, kinds[i].header);
 		json_object_object_add(o, "packet", json_object_new_string(kinds[i].name));
-		add_number(o, "bytes", e->size);
+		record_add_number(o, "bytes", e->size);
 		if (e->kind == VFIO_EVENT_CONFIG) {
-			add_number(o, "record_bytes", e->length);
+			record_add_number(o, "record_bytes", e->length);
 			json_object_object_add(o, "config", pci_record_json(e->data, e->length));
 		}
 		give(w, o);
@@ -182,10 +170,10 @@ static void give_section(struct walk *w)
 		if (kinds[i].kind == rec->section.kind)
 			json_object_object_add(o, "kind", json_object_new_string(kinds[i].name));
 	}
-	add_text(o, "id", rec->name);
-	add_number(o, "section_id", rec->section.section_id);
-	add_number(o, "instance_id", rec->section.instance_id);
-	add_number(o, "version_id", rec->section.version_id);
+	record_add_text(o, "id", rec->name);
+	record_add_number(o, "section_id", rec->section.section_id);
+	record_add_number(o, "instance_id", rec->section.instance_id);
+	record_add_number(o, "version_id", rec->section.version_id);
 	give(w, o);
 }
 
@@ -194,7 +182,7 @@ static void give_section_end(struct walk *w)
 	const struct reader_record *rec = &w->current;
 	struct json_object *o = new_record("section-end", reader_offset(w->reader) - 5, 5);
 
-	add_number(o, "bytes", reader_offset(w->reader) - 5 - rec->section.body_offset);
+	record_add_number(o, "bytes", reader_offset(w->reader) - 5 - rec->section.body_offset);
 	if (reader_is_vfio(rec->name) && rec->section.kind == 'F' && !w->config)
 		json_object_object_add(o, "over_channels", json_object_new_boolean(true));
 	if (strcmp(rec->name, "ram") == 0)
@@ -237,9 +225,9 @@ static void give_command(struct walk *w, const struct reader_record *rec)
 		if (commands[i].number == rec->command)
 			name = commands[i].name;
 	}
-	add_number(o, "command", rec->command);
+	record_add_number(o, "command", rec->command);
 	json_object_object_add(o, "name", json_object_new_string(name));
-	add_number(o, "payload_bytes", rec->payload_length);
+	record_add_number(o, "payload_bytes", rec->payload_length);
 	give(w, o);
 }
 
@@ -280,7 +268,7 @@ static int take_record(struct walk *w, const struct reader_record *rec, struct v
 		return 0;
 	case READER_CONFIGURATION:
 		o = new_record("configuration", rec->offset, rec->length);
-		add_text(o, "machine", rec->name);
+		record_add_text(o, "machine", rec->name);
 		add_subsections(o, rec->data, rec->data_length);
 		give(w, o);
 		return 0;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "inspect_json.h"
 #include "pci_text.h"
 #include "stream/description_json.h"
 
@@ -41,23 +42,6 @@ struct lint {
 	bool described; /* every FULL was looked up */
 	uint64_t description_offset;
 };
-
-static struct json_object *get(struct json_object *o, const char *key)
-{
-	return json_object_object_get(o, key);
-}
-
-static const char *string(struct json_object *o, const char *key)
-{
-	const char *s = json_object_get_string(get(o, key));
-
-	return s ? s : "";
-}
-
-static uint64_t number(struct json_object *o, const char *key)
-{
-	return json_object_get_uint64(get(o, key));
-}
 
 /* ------------------------------------------------------------- findings */
 
@@ -121,22 +105,23 @@ static struct lint_section *find_section(struct lint *l, uint32_t section_id)
 
 static void check_section(struct lint *l, struct json_object *r)
 {
-	struct lint_section *s = find_section(l, (uint32_t)number(r, "section_id"));
+	struct lint_section *s = find_section(l, (uint32_t)record_number(r, "section_id"));
 
 	l->current = s;
 	if (!s)
 		return;
-	snprintf(s->id, sizeof(s->id), "%s", string(r, "id"));
-	s->section_id = (uint32_t)number(r, "section_id");
-	s->instance_id = (uint32_t)number(r, "instance_id");
+	snprintf(s->id, sizeof(s->id), "%s", record_string(r, "id"));
+	s->section_id = (uint32_t)record_number(r, "section_id");
+	s->instance_id = (uint32_t)record_number(r, "instance_id");
 	s->vfio = reader_is_vfio(s->id);
-	s->kind = string(r, "kind")[0];
-	s->offset = number(r, "offset");
+	s->kind = record_string(r, "kind")[0];
+	s->offset = record_number(r, "offset");
 	s->full |= s->kind == 'F';
 	s->packets = 0;
 	s->setup = false;
-	if (s->vfio && (s->kind == 'S' || s->kind == 'F') && number(r, "version_id") != 1)
-		broken(l, LINT_VFIO_VERSION, s->offset, "%s has version %" PRIu64, s->id, number(r, "version_id"));
+	if (s->vfio && (s->kind == 'S' || s->kind == 'F') && record_number(r, "version_id") != 1)
+		broken(l, LINT_VFIO_VERSION, s->offset, "%s has version %" PRIu64, s->id,
+		       record_number(r, "version_id"));
 	if (!l->configured)
 		broken(l, LINT_NO_CONFIGURATION, s->offset, "the first section comes without CONFIGURATION before it");
 	l->configured = true;
@@ -158,9 +143,9 @@ static void check_section_end(struct lint *l)
 
 static void check_data(struct lint *l, struct lint_section *s, struct json_object *r)
 {
-	uint64_t offset = number(r, "offset");
+	uint64_t offset = record_number(r, "offset");
 
-	s->data_bytes += number(r, "bytes");
+	s->data_bytes += record_number(r, "bytes");
 	s->end_data |= s->kind == 'E';
 	if (s->kind != 'P' && s->kind != 'E')
 		broken(l, LINT_DATA_PLACE, offset, "DATA of %s in its %s", s->id, s->kind == 'S' ? "START" : "FULL");
@@ -170,7 +155,7 @@ static void check_data(struct lint *l, struct lint_section *s, struct json_objec
 
 static void check_config_place(struct lint *l, struct lint_section *s, struct json_object *r)
 {
-	uint64_t offset = number(r, "offset");
+	uint64_t offset = record_number(r, "offset");
 
 	if (s->kind != 'F' || !s->ended)
 		broken(l, LINT_CONFIG_EARLY, offset, "the config record of %s %s", s->id,
@@ -181,7 +166,7 @@ static void check_config_place(struct lint *l, struct lint_section *s, struct js
 static void check_packet(struct lint *l, struct json_object *r)
 {
 	struct lint_section *s = l->current;
-	const char *packet = string(r, "packet");
+	const char *packet = record_string(r, "packet");
 
 	if (!s)
 		return;
@@ -192,11 +177,11 @@ static void check_packet(struct lint *l, struct json_object *r)
 		check_config_place(l, s, r);
 	else if (strcmp(packet, "SETUP") == 0) {
 		if (s->kind != 'S')
-			broken(l, LINT_SETUP, number(r, "offset"), "SETUP of %s outside of START", s->id);
+			broken(l, LINT_SETUP, record_number(r, "offset"), "SETUP of %s outside of START", s->id);
 		s->setup = true;
 	} else if (strcmp(packet, "INIT_DATA_SENT") == 0) {
 		if (s->kind != 'P' || s->init_sent)
-			broken(l, LINT_INIT_DATA_PLACE, number(r, "offset"), "INIT_DATA_SENT of %s %s", s->id,
+			broken(l, LINT_INIT_DATA_PLACE, record_number(r, "offset"), "INIT_DATA_SENT of %s %s", s->id,
 			       s->init_sent ? "once more" : "outside of PART");
 		s->init_sent = true;
 	}
@@ -245,7 +230,7 @@ static int check_record(struct inspect_sink *sink, const struct reader_record *s
 
 static void check_machine(struct lint *l, struct json_object *r)
 {
-	const char *have = string(r, "machine"), *want = l->options->machine;
+	const char *have = record_string(r, "machine"), *want = l->options->machine;
 
 	l->configured = true;
 	if (!want || strcmp(have, want) == 0)
@@ -254,11 +239,11 @@ static void check_machine(struct lint *l, struct json_object *r)
 	bool same_kind = have_version && want_version && have_version - have == want_version - want &&
 			 strncmp(have, want, (size_t)(have_version - have)) == 0;
 	if (same_kind)
-		broken(l, LINT_MACHINE_VERSION, number(r, "offset"),
+		broken(l, LINT_MACHINE_VERSION, record_number(r, "offset"),
 		       "the stream's machine is %s, the destination's %s: they differ by version only", have, want);
 	else
-		broken(l, LINT_MACHINE, number(r, "offset"), "the stream's machine is %s, the destination's %s", have,
-		       want);
+		broken(l, LINT_MACHINE, record_number(r, "offset"), "the stream's machine is %s, the destination's %s",
+		       have, want);
 }
 
 /* A device whose last data and record went over channels has END_OF_STATE alone in END and FULL. */
@@ -279,11 +264,13 @@ static void check_devices(struct lint *l, uint64_t offset)
 
 static void check_described(struct lint *l, struct json_object *device)
 {
-	const char *name = json_text(device, "name");
+	const char *raw = json_text(device, "name");
+	char name[INSPECT_TEXT_MAX];
 	uint64_t instance;
 
-	if (!name || json_u64(device, "instance_id", UINT32_MAX, &instance) < 0)
+	if (!raw || json_u64(device, "instance_id", UINT32_MAX, &instance) < 0)
 		return;
+	inspect_text(raw, name);
 	for (size_t i = 0; i < l->num_sections; i++) {
 		struct lint_section *s = &l->sections[i];
 		if (s->instance_id == instance && strcmp(s->id, name) == 0) {
@@ -320,17 +307,18 @@ static void check_description(struct inspect_sink *sink, uint64_t offset, const 
 
 static void check_command(struct lint *l, struct json_object *r)
 {
-	l->switchover |= number(r, "command") == WIRE_COMMAND_SWITCHOVER_START;
-	if (number(r, "command") == WIRE_COMMAND_POSTCOPY_ADVISE)
-		broken(l, FAULT_POSTCOPY, number(r, "offset"), "the source might have gone on as postcopy");
-	if (strcmp(string(r, "name"), "unknown") == 0)
-		broken(l, LINT_UNKNOWN_COMMAND, number(r, "offset"), "command %" PRIu64, number(r, "command"));
+	l->switchover |= record_number(r, "command") == WIRE_COMMAND_SWITCHOVER_START;
+	if (record_number(r, "command") == WIRE_COMMAND_POSTCOPY_ADVISE)
+		broken(l, FAULT_POSTCOPY, record_number(r, "offset"), "the source might have gone on as postcopy");
+	if (strcmp(record_string(r, "name"), "unknown") == 0)
+		broken(l, LINT_UNKNOWN_COMMAND, record_number(r, "offset"), "command %" PRIu64,
+		       record_number(r, "command"));
 }
 
 static void check_record_of(struct inspect_sink *sink, struct json_object *r)
 {
 	struct lint *l = (struct lint *)sink;
-	const char *type = string(r, "type");
+	const char *type = record_string(r, "type");
 
 	if (strcmp(type, "section") == 0)
 		check_section(l, r);
@@ -343,7 +331,7 @@ static void check_record_of(struct inspect_sink *sink, struct json_object *r)
 	else if (strcmp(type, "command") == 0)
 		check_command(l, r);
 	else if (strcmp(type, "eof") == 0)
-		check_devices(l, number(r, "offset"));
+		check_devices(l, record_number(r, "offset"));
 }
 
 /* --------------------------------------------------------------- result */
@@ -359,7 +347,7 @@ static void check_end(struct lint *l, const struct inspect_result *result, const
 	broken(l, result->fault, offset, "%s", err->message + behind);
 }
 
-static void print_result(const struct lint *l, const struct inspect_result *result, size_t rules)
+static void print_result(const struct lint *l, const struct inspect_result *result, size_t rules, bool to_the_end)
 {
 	for (unsigned int i = 0; i < NUMBERS && !l->options->json; i++) {
 		if (l->found[i] > SHOWN_MAX)
@@ -367,7 +355,7 @@ static void print_result(const struct lint *l, const struct inspect_result *resu
 	}
 	if (l->options->json)
 		printf("\n],\n\"rules_broken\": %zu, \"bytes\": %" PRIu64 ", \"read_to_the_end\": %s}\n", rules,
-		       result->bytes, result->fault ? "false" : "true");
+		       result->bytes, to_the_end ? "true" : "false");
 	else if (rules == 0)
 		printf("no rule is broken: %" PRIu64 " bytes%s\n", result->bytes, result->verified ? ", verified" : "");
 }
@@ -390,13 +378,15 @@ int lint_stream(struct vfmig_link *link, const struct lint_options *options, siz
 	if (options->json)
 		printf("{\"findings\": [");
 	int rc = inspect_walk(link, &l.sink, &result, err);
-	if (rc < 0 && result.fault) {
+	bool to_the_end = rc == 0;
+	if (rc < 0 && lint_rule(result.fault)) {
 		check_end(&l, &result, err);
 		rc = 0;
 	}
 	for (unsigned int i = 0; i < NUMBERS; i++)
 		rules += l.found[i] > 0;
-	print_result(&l, &result, rules);
+	if (rc == 0 || options->json)
+		print_result(&l, &result, rules, to_the_end);
 	free(l.sections);
 	*ret_broken = rules;
 	return rc;

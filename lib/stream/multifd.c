@@ -67,8 +67,7 @@ static int get_ram(const uint8_t *in, size_t have, size_t *ret_head, struct mult
 		return 0;
 	uint32_t normal = get_be32(in + WIRE_MULTIFD_RAM_NORMAL_AT);
 	*ret = (struct multifd_packet) {
-		/* Without such a page nothing follows, whatever the size: QEMU up to 8.2 leaves that of an earlier one.
-		 */
+		/* Without such a page nothing follows: QEMU 7.2 leaves the size of an earlier packet. */
 		.length = normal ? get_be32(in + WIRE_MULTIFD_RAM_SIZE_AT) : 0,
 		.memory_pages = (uint64_t)normal + get_be32(in + WIRE_MULTIFD_RAM_ZERO_AT),
 		.zero_pages = get_be32(in + WIRE_MULTIFD_RAM_ZERO_AT),

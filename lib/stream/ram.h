@@ -11,8 +11,7 @@
 struct ram_block {
 	char name[WIRE_ID_MAX + 1];
 	uint64_t bytes;
-	/* With mapped-ram: where its pages are in the file, and the bits that tell which of them were written. Else 0.
-	 */
+	/* With mapped-ram: where in the file its pages are, and the bits that tell which were written. Else 0. */
 	uint64_t bitmap_offset, pages_offset;
 };
 
@@ -33,11 +32,11 @@ struct ram_skip {
 	struct ram_watcher watcher;
 	enum stream_fault fault; /* why it gave -EBADMSG */
 	/* private */
-	uint64_t gap_left; /* before the bitmap */
+	uint64_t gap_left;    /* before the bitmap */
 	uint64_t bitmap_left;
 	uint64_t bytes_left; /* of page data */
 	uint64_t list_left;  /* of the memory whose blocks are being listed */
-	bool has_block;	     /* a block was named: "the same block" means something */
+	bool has_block;      /* a block was named: "the same block" means something */
 };
 
 /* A reader_body_fn; opaque: struct ram_skip. */
