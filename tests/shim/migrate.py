@@ -9,14 +9,14 @@ import socket
 import qemu
 import certificates  # qemu knows the way to it
 import tap
-from qemu import V7, V10, Qemu
+from qemu import V7, V10, V11, Qemu
 from tap import test
 
 SIZE = "size=1M,section=64K,rate=2000"
 LOG = (0x2000000, 64)  # its ring of entries, in the guest's memory
 LOG_AREA = 4096
 ID = "0000:00:01.0/vfio"
-INITIAL = {V7: [], V10: ["initial=512K"]}  # what a switch has to wait for, where it is told
+INITIAL = {V7: [], V10: ["initial=512K"], V11: ["initial=512K"]}  # what a switch has to wait for, where it is told
 
 
 def sim(version, *more):
@@ -514,6 +514,36 @@ def qemu_10_0_saves_and_qemu_10_0_loads(scratch):
 @test
 def qemu_10_0_with_dirty_tracking_by_the_container(scratch):
     qemu_to_qemu(scratch, V10, options=",x-device-dirty-page-tracking=off")
+
+
+@test
+def qemu_11_saves_and_vfmig_loads(scratch):
+    qemu_to_vfmig(scratch, V11)
+
+
+@test
+def vfmig_saves_and_qemu_11_loads(scratch):
+    vfmig_to_qemu(scratch, V11)
+
+
+@test
+def qemu_11_moves_live_to_vfmig_with_a_return_path(scratch):
+    live_from_qemu(scratch, V11, "unix:%s/link" % scratch, True)
+
+
+@test
+def qemu_11_moves_live_to_vfmig_by_2_channels(scratch):
+    live_from_qemu(scratch, V11, "unix:%s/link" % scratch, True, 2)
+
+
+@test
+def vfmig_moves_live_to_qemu_11(scratch):
+    live_to_qemu(scratch, V11, "unix:%s/link" % scratch)
+
+
+@test
+def vfmig_moves_live_to_qemu_11_by_2_channels(scratch):
+    live_to_qemu(scratch, V11, "unix:%s/link" % scratch, 2)
 
 
 @test

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import select
 import socket
 import subprocess
@@ -51,8 +52,10 @@ V7 = Version("7.2 (package qemu-system-x86)", "/usr/bin/qemu-system-x86_64", "pc
              "x-enable-migration=on", "v1")
 V10 = Version("10.0 of bookworm-backports (scripts/fetch-backports unpacks it)", newer_qemu("1:10.0"), "pc-q35-10.0",
               "enable-migration=on", "v2")
-V11 = Version("11 of trixie-backports (scripts/fetch-backports trixie unpacks it)", newer_qemu("11."), "q35",
-              "enable-migration=on", "v2")
+NEWEST = newer_qemu("11.")
+V11 = Version("11 of trixie-backports (scripts/fetch-backports trixie unpacks it)", NEWEST,
+              "pc-q35-" + (re.search(r"/qemu-(\d+\.\d+)", NEWEST).group(1) if NEWEST else "11"), "enable-migration=on",
+              "v2")
 
 
 def listen(path):
