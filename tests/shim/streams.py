@@ -102,6 +102,8 @@ def mapped(scratch, version, working, *capabilities, parameters=()):
     tap.equal((ram["bytes"], ram["pages_offset"] % (1 << 20)), (64 << 20, 0))
     assert blocks["pc.bios"]["pages"]["mapped"] > 0, blocks
     tap.contains(tap.run_ok("inspect", path).out, "pages at %#x" % ram["pages_offset"])
+    with tap.device(scratch, "b", *["--" + o for o in SIZE.split(",")], "--interface=" + version.interface) as b:
+        tap.run_ok("load", b, "-i", "file:" + path)  # the device alone
 
 
 class Destination:

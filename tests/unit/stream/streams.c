@@ -111,7 +111,8 @@ static void __attribute__((format(printf, 2, 3))) say(struct walk *walk, const c
 
 static void say_event(struct walk *walk, const struct vfio_event *e)
 {
-	static const char *const names[] = { "SETUP", "DATA", "", "", "CONFIG", "INIT_DATA_SENT", "END_OF_STATE" };
+	static const char *const names[] = { "SETUP", "DATA", "", "", "CONFIG", "INIT_DATA_SENT", "CONFIG_READY",
+					     "END_OF_STATE" };
 
 	if (e->kind == VFIO_EVENT_DATA) {
 		walk->data_bytes += e->length;
@@ -139,7 +140,7 @@ static int body(void *opaque, const struct vfmig_section *section, const uint8_t
 			break;
 		at += used;
 		say_event(walk, &event);
-	} while (event.kind != VFIO_EVENT_END && event.kind != VFIO_EVENT_INIT_DATA_SENT);
+	} while (!vfio_event_ends_body(event.kind));
 	*ret_used = at;
 	return rc;
 }
