@@ -12,14 +12,13 @@
 
 static const char magic[8] = { 'Q', 'E', 'V', 'M', 0, 0, 0, WIRE_VERSION };
 
-/* What else such files begin with, and the command that makes a stream of it. */
+/* What else such files begin with, and the command that makes a stream of it; zstd's the link knows by itself. */
 static const struct {
 	const char *begin;
 	size_t length;
 	const char *name, *command;
 } packed[] = {
 	{ "\x1f\x8b", 2, "gzip", "gzip -dc" },
-	{ "\x28\xb5\x2f\xfd", 4, "zstd", "zstd -dc" },
 	{ "\xfd"
 	  "7zXZ",
 	  5, "xz", "xz -dc" },
