@@ -42,12 +42,16 @@ static bool busy(const struct outlet *l)
 static int send_one(struct outlets *o, struct outlet *l, struct vfmig_error *err)
 {
 	while (busy(l)) {
-		size_t of_head = l->sent < l->head_length ? l->sent : l->head_length, of_piece = l->sent - of_head;
-		uint8_t *data = (uint8_t *)(uintptr_t)l->piece.data + of_piece;
-		struct iovec iov[2] = { { l->head + of_head, l->head_length - of_head },
-					{ data, l->piece.length - of_piece } };
-		int skip = iov[0].iov_len == 0, count = 2 - skip - (iov[1].iov_len == 0);
-		ssize_t n = link_writev(l->link, iov + skip, count, err);
+		struct iovec iov[2];
+		int count = 0;
+		if (l->sent < l->head_length)
+			iov[count++] = (struct iovec) { l->head + l->sent, l->head_length - l->sent };
+		if (l->piece.length) {
+			size_t done = l->sent < l->head_length ? 0 : l->sent - l->head_length;
+			uint8_t *data = (uint8_t *)(uintptr_t)l->piece.data;
+			iov[count++] = (struct iovec) { data + done, l->piece.length - done };
+		}
+		ssize_t n = link_writev(l->link, iov, count, err);
 		if (n == -EAGAIN)
 			return 0;
 		if (n < 0)
