@@ -28,9 +28,9 @@ static const struct argp_option options[] = {
 	  "for the other side (connecting 10000, listening for ever)", 0 },
 	{ "dma", OPT_DMA, "FILE@IOVA[:SIZE]", 0,
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
-	{ "memory", OPT_MEMORY, "NAME=PATH[,size=SIZE][,iova=IOVA]", 0,
-	  "Move the file PATH (/dev/shm, hugetlbfs) as memory block NAME; devices reach it at IOVA (0, or behind the "
-	  "block before); SIZE creates or grows the file", 0 },
+	{ "memory", OPT_MEMORY, "NAME=PATH[,...]", 0,
+	  "Move the file PATH (/dev/shm, hugetlbfs) as memory block NAME; devices reach it at ,iova=IOVA (0, or behind "
+	  "the block before); ,size=SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
 	OPEN_LINK_OPTIONS,
 	{ "compress", OPT_COMPRESS, "zstd[:LEVEL]", 0,
