@@ -24,5 +24,5 @@ void phase_enter(struct vfmig_status *status, const char *side, enum vfmig_phase
 	if (status->phase == phase && phase != VFMIG_PHASE_SETUP)
 		return;
 	status->phase = phase;
-	TRACE2(phase, side, vfmig_phase_name(phase));
+	TRACE2(phase, trace_text(side), trace_text(vfmig_phase_name(phase)));
 }
