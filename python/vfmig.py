@@ -38,7 +38,7 @@ class _DeviceOptions(C.Structure):
 class _LinkOptions(C.Structure):
     _fields_ = [("size", C.c_size_t), ("timeout_ms", C.c_uint32), ("listening", _LISTENING_FN),
                 ("listening_opaque", C.c_void_p), ("tls_creds", C.c_char_p), ("tls_hostname", C.c_char_p),
-                ("insecure", C.c_bool), ("further_connections", C.c_uint32)]
+                ("insecure", C.c_bool), ("further_connections", C.c_uint32), ("zstd_level", C.c_uint32)]
 
 
 class _SaveOptions(C.Structure):
@@ -64,7 +64,7 @@ class Status(C.Structure):
         "bandwidth_bytes_per_s", "expected_downtime_ns", "elapsed_ns", "downtime_ns")] + [
         ("source_may_run", C.c_bool), ("digest_verified", C.c_bool), ("session", C.c_char * 33)] + [
         (name, C.c_uint64) for name in ("memory_pages", "memory_zero_pages", "dirty_syncs", "dirty_pages",
-                                        "dirty_interval_ns")]
+                                        "dirty_interval_ns", "compressed_bytes")]
 
     @property
     def phase_name(self):
