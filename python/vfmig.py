@@ -64,7 +64,8 @@ class Status(C.Structure):
         "bandwidth_bytes_per_s", "expected_downtime_ns", "elapsed_ns", "downtime_ns")] + [
         ("source_may_run", C.c_bool), ("digest_verified", C.c_bool), ("session", C.c_char * 33)] + [
         (name, C.c_uint64) for name in ("memory_pages", "memory_zero_pages", "dirty_syncs", "dirty_pages",
-                                        "dirty_interval_ns", "compressed_bytes")]
+                                        "dirty_interval_ns", "compressed_bytes")] + [
+        ("downtime_steps_ns", C.c_uint64 * 12)]
 
     @property
     def phase_name(self):
