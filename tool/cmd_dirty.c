@@ -39,7 +39,7 @@ enum {
 };
 
 static const struct argp_option options[] = {
-	{ "memory", OPT_MEMORY, "NAME=PATH[,size=SIZE][,iova=IOVA]", 0,
+	{ "memory", OPT_MEMORY, "NAME=PATH[,...]", 0,
 	  "Memory that the device reaches, as for save; if it was handed over (fd:), what its opener has mapped", 0 },
 	{ "interval", OPT_INTERVAL, "MS", 0, "How long to count before printing (1000)", 0 },
 	{ "watch", OPT_WATCH, NULL, 0, "Print a line for each interval until a signal comes", 0 },

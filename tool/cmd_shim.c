@@ -241,7 +241,7 @@ static int find_library(char *path, size_t size, struct vfmig_error *err)
 	if (length > 0 && (size_t)length < size && access(path, R_OK) == 0)
 		return 0;
 	snprintf(path, size, "%s/" LIBRARY, SHIM_FOLDER);
-	return access(path, R_OK) < 0 ? error_errno(err, -errno, "%s", path) : 0;
+	return access(path, R_OK) < 0 ? error_errno(err, -errno, "%s (in Debian: the package vfmig-shim)", path) : 0;
 }
 
 static int set_environment(const struct shim_arguments *a, struct vfmig_error *err)

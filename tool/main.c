@@ -8,7 +8,7 @@
 
 static const struct command {
 	const char *name;
-	const char *summary;
+	const char *summary; /* NULL: for programs, not in the help */
 	command_fn *run;
 } commands[] = {
 	{ "probe", "what a device is, and whether and how it can migrate", cmd_probe },
@@ -25,6 +25,7 @@ static const struct command {
 	{ "device", "serve a software device on a vfio-user socket", cmd_device },
 	{ "shim", "run a program that finds software devices in /dev/vfio", cmd_shim },
 	{ "prove", "prove that a software device lost no step of its work", cmd_prove },
+	{ "complete", NULL, cmd_complete },
 };
 
 static void print_help(void)
@@ -33,7 +34,8 @@ static void print_help(void)
 	       "Save, move and restore the state of VFIO devices, live, in QEMU's migration stream format.\n\n"
 	       "Commands (vfmig COMMAND --help tells more):\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		printf("  %-9s %s\n", commands[i].name, commands[i].summary);
+		if (commands[i].summary)
+			printf("  %-9s %s\n", commands[i].name, commands[i].summary);
 	printf("\nDevices: pci:ADDRESS, mdev:UUID, vfio:/dev/vfio/devices/NAME, vfio-user:/PATH, ...\n"
 	       "Links:   file:PATH, -, fd:N, exec:COMMAND, unix:PATH, tcp:HOST:PORT, null:\n"
 	       "Example: vfmig save vfio-user:/run/a.sock -o tcp:there:4444 --tls-creds DIR\n\n"

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,12 +15,23 @@
 
 #define TICK_NS (250 * NS_PER_MS)
 #define FIRST_TICK_NS (5 * NS_PER_MS)
+#define RED "\033[1;31m"
+#define YELLOW "\033[33m"
+#define PLAIN "\033[m"
+
+/* The words say the same without it. */
+static const char *colour(const char *escape)
+{
+	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+	bool wanted = (!no_color || !*no_color) && term && strcmp(term, "dumb") && isatty(STDERR_FILENO);
+	return wanted ? escape : "";
+}
 
 int output_fail(const char *command, const char *format, ...)
 {
 	va_list ap;
 	va_start(ap, format);
-	fprintf(stderr, "vfmig %s: ", command);
+	fprintf(stderr, "%svfmig %s:%s ", colour(RED), command, colour(PLAIN));
 	vfprintf(stderr, format, ap);
 	fputc('\n', stderr);
 	va_end(ap);
@@ -179,7 +191,7 @@ static void print_progress(struct output *o, const struct vfmig_status *s)
 
 bool output_wants_ticks(const struct output *o)
 {
-	return o->events || o->progress;
+	return o->events || o->progress || o->verbose;
 }
 
 void output_status(struct output *o, const struct vfmig_status *status)
@@ -196,6 +208,10 @@ void output_status(struct output *o, const struct vfmig_status *status)
 	o->next_ns = now + (o->events ? min_u64(max_u64(status->elapsed_ns / 16, FIRST_TICK_NS), TICK_NS) : TICK_NS);
 	if (o->events)
 		output_json(o->events, status_json(new_phase ? "phase" : "progress", o->is_save, status), false);
+	if (o->verbose && new_phase) {
+		clear_line(o);
+		fprintf(stderr, "vfmig %s: phase: %s\n", o->command, vfmig_phase_name(status->phase));
+	}
 	if (o->progress)
 		print_progress(o, status);
 }
@@ -244,9 +260,11 @@ void output_log(void *opaque, enum vfmig_log_level level, const char *line)
 		output_json(o->events, j, false);
 	}
 	if (level == VFMIG_LOG_WARNING && text_allowed(o))
-		fprintf(stderr, "vfmig %s: warning: %s\n", o->command, line);
+		fprintf(stderr, "vfmig %s: %swarning:%s %s\n", o->command, colour(YELLOW), colour(PLAIN), line);
 	else if (level == VFMIG_LOG_INFO && o->summary)
 		fprintf(stderr, "vfmig %s: %s\n", o->command, line);
+	else if (level == VFMIG_LOG_DEBUG && o->verbose)
+		fprintf(stderr, "vfmig %s: debug: %s\n", o->command, line);
 }
 
 static const char *outcome(const struct output_result *r)

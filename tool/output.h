@@ -44,6 +44,7 @@ struct output {
 	bool summary;  /* quiet otherwise */
 	bool progress; /* a line on stderr, rewritten */
 	char time[32]; /* of its beginning, UTC */
+	bool verbose;  /* phases and debug lines on stderr; to be set after output_init */
 	/* private */
 	bool line_open;
 	bool started;

@@ -24,6 +24,8 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
 	__has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
 #define OBSTACLE "built with a sanitizer, which looks at its own process by calls that are forbidden"
+#elif defined(COVERAGE)
+#define OBSTACLE "built for coverage, which is written into files at the end"
 #else
 #define OBSTACLE NULL
 #endif

@@ -28,9 +28,9 @@ static const struct argp_option options[] = {
 	  "for the other side (connecting 10000, listening for ever)", 0 },
 	{ "dma", OPT_DMA, "FILE@IOVA[:SIZE]", 0,
 	  "Let the device reach FILE as memory at IOVA; SIZE creates or grows the file", 0 },
-	{ "memory", OPT_MEMORY, "NAME=PATH[,size=SIZE][,iova=IOVA]", 0,
-	  "Move the file PATH (/dev/shm, hugetlbfs) as memory block NAME; devices reach it at IOVA (0, or behind the "
-	  "block before); SIZE creates or grows the file", 0 },
+	{ "memory", OPT_MEMORY, "NAME=PATH[,...]", 0,
+	  "Move the file PATH (/dev/shm, hugetlbfs) as memory block NAME; devices reach it at ,iova=IOVA (0, or behind "
+	  "the block before); ,size=SIZE creates or grows the file", 0 },
 	OPEN_OPTIONS,
 	OPEN_LINK_OPTIONS,
 	{ "compress", OPT_COMPRESS, "zstd[:LEVEL]", 0,
@@ -49,6 +49,7 @@ static const struct argp_option options[] = {
 	{ "json", OPT_JSON, NULL, 0, "Print events and the result as JSON, one object a line", 0 },
 	{ "events", OPT_EVENTS, "fd:N", 0, "Print the same to file descriptor N, beside the text", 0 },
 	{ "quiet", 'q', NULL, 0, "No progress and no summary", 0 },
+	{ "verbose", 'v', NULL, 0, "Each phase, too, and what else may help to find a fault", 0 },
 	{ 0 },
 };
 
@@ -136,6 +137,8 @@ static void check_arguments(struct argp_state *state, const struct transfer *t)
 {
 	if (t->json && t->events)
 		argp_error(state, "one of --json and --events");
+	if (t->verbose && (t->quiet || t->json))
+		argp_error(state, "one of --verbose, --quiet and --json, which has everything");
 	if (!t->num_uris)
 		argp_error(state, "which device? Expected a URI, vfio-user:/PATH say");
 	if (!t->link_uri)
@@ -195,6 +198,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'q':
 		t->quiet = true;
+		return 0;
+	case 'v':
+		t->verbose = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		add_text(state, t->uris, &t->num_uris, "devices", arg);
@@ -268,6 +274,7 @@ int transfer_open(struct transfer *t, struct vfmig_error *err)
 	bool is_save = t->direction == VFMIG_SAVE;
 	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
 		    is_save && !strcmp(t->link_uri, "-"));
+	t->output.verbose = t->verbose;
 	t->retry_for_ns = retry_for_ns(t);
 	int r = memory_open(&t->memory_arguments, &t->memory, err);
 	if (r == 0)

@@ -28,7 +28,7 @@ struct transfer {
 	uint64_t downtime_limit_ns; /* of a save, for the events */
 	struct vfmig_device_options device_options;
 	struct vfmig_link_options link_options;
-	bool json, quiet;
+	bool json, quiet, verbose;
 	uint32_t multifd_channels; /* 0: one connection */
 	uint8_t uuid[16];
 	FILE *events; /* NULL: none */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NAME_MIN 64u /* of what is put before a cause */
+
 int error_set(struct vfmig_error *err, int code, const char *format, ...)
 {
 	if (!err)
@@ -18,6 +20,19 @@ int error_set(struct vfmig_error *err, int code, const char *format, ...)
 	return code;
 }
 
+/* The cause counts more than a long name before it, of which as much is left as there is room for. */
+static void add_cause(struct vfmig_error *err, int length, const char *cause)
+{
+	size_t room = sizeof(err->message) - 1, wanted = strlen(cause) + strlen(": ");
+	size_t most = wanted + NAME_MIN < room ? room - wanted : NAME_MIN;
+	size_t at = length < 0 ? 0 : (size_t)length;
+	if (at > most) {
+		at = most;
+		memcpy(err->message + at - strlen("..."), "...", strlen("..."));
+	}
+	snprintf(err->message + at, sizeof(err->message) - at, ": %s", cause);
+}
+
 int error_errno(struct vfmig_error *err, int code, const char *format, ...)
 {
 	if (!err)
@@ -26,8 +41,7 @@ int error_errno(struct vfmig_error *err, int code, const char *format, ...)
 	va_start(ap, format);
 	int n = vsnprintf(err->message, sizeof(err->message), format, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(err->message))
-		snprintf(err->message + n, sizeof(err->message) - (size_t)n, ": %s", strerrordesc_np(-code));
+	add_cause(err, n, strerrordesc_np(-code));
 	err->code = code;
 	return code;
 }
@@ -42,8 +56,7 @@ int error_prefix(struct vfmig_error *err, int code, const char *format, ...)
 	va_start(ap, format);
 	int n = vsnprintf(err->message, sizeof(err->message), format, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(err->message))
-		snprintf(err->message + n, sizeof(err->message) - (size_t)n, ": %s", inner);
+	add_cause(err, n, inner);
 	err->code = code;
 	return code;
 }

@@ -112,6 +112,11 @@ bool device_uri_owns(const char *uri)
 	return s && s->owns;
 }
 
+const char *device_usage(size_t index)
+{
+	return index < sizeof(schemes) / sizeof(schemes[0]) ? schemes[index].usage : NULL;
+}
+
 static int no_such_scheme(const char *uri, struct vfmig_error *err)
 {
 	char known[192] = "";

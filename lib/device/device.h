@@ -49,6 +49,9 @@ int device_open_access(const char *uri, const struct vfmig_device_options *opts,
  */
 bool device_uri_owns(const char *uri);
 
+/* "pci:ADDRESS" and so on: how the kinds of device are written. NULL: there are no more. Not owned. */
+const char *device_usage(size_t index);
+
 /* Sets the remembered interrupts again. */
 int device_restore_irqs(struct vfmig_device *device, struct vfmig_error *err);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/trace.h"
 #include "device/protocol.h"
 
 /* From linux/vfio.h; here, because a vfio-user device has them without a kernel. */
@@ -83,7 +84,10 @@ static int v2_set_state(struct protocol *p, enum vfmig_state state, struct vfmig
 	v2(p)->left = 0;
 	if (is_precopy(state) && !is_precopy(from))
 		expect_new_initial_bytes(p);
+	const char *from_name = trace_text(vfmig_state_name(from)), *to_name = trace_text(vfmig_state_name(state));
+	TRACE3(transition_begin, p->access->name, from_name, to_name);
 	int e = access_mig_state_set(p->access, state, err);
+	TRACE4(transition_end, p->access->name, from_name, to_name, e);
 	if (e == 0) {
 		p->state = state;
 		return 0;

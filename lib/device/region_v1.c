@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "base/bytes.h"
+#include "base/trace.h"
 #include "device/protocol.h"
 
 #ifndef MADV_POPULATE_READ
@@ -164,7 +165,10 @@ static int v1_set_state(struct protocol *p, enum vfmig_state state, struct vfmig
 				 from == VFMIG_STATE_ERROR ? ": only a reset ends an error" : "");
 
 	value = (value & ~STATE_MASK) | v1_states[row].bits;
+	const char *from_name = trace_text(vfmig_state_name(from)), *to_name = trace_text(vfmig_state_name(state));
+	TRACE3(transition_begin, p->access->name, from_name, to_name);
 	int written = access_region_write(p->access, r->info.index, REG_DEVICE_STATE, &value, sizeof(value), err);
+	TRACE4(transition_end, p->access->name, from_name, to_name, written);
 	r->left = r->in_section = 0;
 	r->asked = false;
 	r->pending = 0;

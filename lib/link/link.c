@@ -37,6 +37,11 @@ static const char *scheme_match(const struct link_scheme *s, const char *uri)
 	return wants_rest || !uri[n] ? uri + n : NULL;
 }
 
+const char *link_usage(size_t index)
+{
+	return index < sizeof(schemes) / sizeof(schemes[0]) ? schemes[index].usage : NULL;
+}
+
 static int no_such_scheme(const char *uri, struct vfmig_error *err)
 {
 	char known[128] = "";

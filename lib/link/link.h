@@ -92,6 +92,9 @@ void link_watch(const struct vfmig_link *l, int epoll_fd, short events, uint32_t
 /* The new one has to be closed before l. -EOPNOTSUPP: a link of this kind has one connection. */
 int link_another(struct vfmig_link *l, struct vfmig_link **ret, struct vfmig_error *err);
 
+/* "file:PATH" and so on: how the kinds of link are written. NULL: there are no more. Not owned. */
+const char *link_usage(size_t index);
+
 /* Takes fd, which any kind of file may be; for tests and handed-over sockets. */
 int link_from_fd(int fd, const char *name, enum vfmig_direction direction, struct vfmig_link **ret,
 		 struct vfmig_error *err);

@@ -30,6 +30,7 @@
 #include "base/clock.h"
 #include "base/options.h"
 #include "migrate/load_impl.h"
+#include "migrate/phases.h"
 #include "migrate/together.h"
 
 int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opts, struct vfmig_load **ret_load,
@@ -120,7 +121,7 @@ static int open_reader(struct vfmig_load *l, struct vfmig_error *err)
 	reader_free(l->reader);
 	l->reader = NULL;
 	l->in_body = false;
-	l->status.phase = VFMIG_PHASE_SETUP;
+	phase_enter(&l->status, "load", VFMIG_PHASE_SETUP);
 	l->status.setup_bytes = l->status.precopy_bytes = l->status.stop_copy_bytes = l->status.rounds = 0;
 	l->downtime = (struct downtime){ 0 };
 	return reader_new(l->link, &l->reader, err);
@@ -246,7 +247,7 @@ static int do_start(struct vfmig_load *l, struct vfmig_error *err)
 	if (prepare)
 		return 0;
 	l->ended_ns = clock_now_ns();
-	l->status.phase = VFMIG_PHASE_COMPLETING;
+	phase_enter(&l->status, "load", VFMIG_PHASE_COMPLETING);
 	participants_cleanup(&l->participants);
 	if (l->handover.state == HANDOVER_COMMITTED)
 		handover_running(&l->handover);
@@ -279,7 +280,7 @@ static int do_report(struct vfmig_load *l, struct vfmig_error *err)
 		log_line(&l->log, VFMIG_LOG_WARNING,
 			 "%s: loaded, but the source could not be told (%s); it stays stopped", l->link->name,
 			 e.message);
-	l->status.phase = VFMIG_PHASE_DONE;
+	phase_enter(&l->status, "load", VFMIG_PHASE_DONE);
 	l->stage = DONE;
 	return 0;
 }
@@ -320,7 +321,7 @@ static int fail(struct vfmig_load *l, int code, struct vfmig_error *err)
 {
 	l->failed = code;
 	l->ended_ns = clock_now_ns();
-	l->status.phase = atomic_load(&l->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED;
+	phase_enter(&l->status, "load", atomic_load(&l->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED);
 	if (l->kept)
 		participants_cleanup(&l->participants);
 	else if (!l->taken_back)

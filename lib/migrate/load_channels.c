@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "migrate/load_impl.h"
+#include "migrate/phases.h"
 
 /* Whose packet is it? The STARTs of all sections have come before any. */
 static int find(void *opaque, const struct multifd_packet *head, size_t *ret_taker, struct vfmig_error *err)
@@ -46,7 +47,7 @@ int load_open_channels(struct vfmig_load *l, struct vfmig_error *err)
 		.log = &l->log,
 	};
 	memcpy(opts.uuid, l->opts.multifd_uuid, sizeof(opts.uuid));
-	l->status.phase = VFMIG_PHASE_SETUP;
+	phase_enter(&l->status, "load", VFMIG_PHASE_SETUP);
 	return channels_new(l->link, &opts, &l->channels, err);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "migrate/load_impl.h"
+#include "migrate/phases.h"
 
 /* --------------------------------------------------------------- sections */
 
@@ -108,10 +109,10 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 		return error_set(err, -EINVAL, "offset 0x%llx: section %s: its participant loads nothing",
 				 (unsigned long long)record->offset, record->name);
 	if (kind == 'P' && l->status.phase == VFMIG_PHASE_SETUP)
-		l->status.phase = VFMIG_PHASE_PRECOPY;
+		phase_enter(&l->status, "load", VFMIG_PHASE_PRECOPY);
 	if (kind == 'E' && !l->downtime.started_ns) {
 		downtime_start(&l->downtime, VFMIG_DOWNTIME_RECEIVE);
-		l->status.phase = VFMIG_PHASE_STOP_COPY;
+		phase_enter(&l->status, "load", VFMIG_PHASE_STOP_COPY);
 	}
 	l->record = *record;
 	l->section_offset = record->offset;

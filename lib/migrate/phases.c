@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* phases.c: a migration's phases by name. */
-#include "vfmig.h"
+/* phases.c: a migration's phases by name, and where each begins. */
+#include "migrate/phases.h"
+
+#include "base/trace.h"
 
 const char *vfmig_phase_name(enum vfmig_phase phase)
 {
@@ -15,4 +17,12 @@ const char *vfmig_phase_name(enum vfmig_phase phase)
 	};
 	unsigned i = phase;
 	return i < sizeof(names) / sizeof(names[0]) ? names[i] : "unknown";
+}
+
+void phase_enter(struct vfmig_status *status, const char *side, enum vfmig_phase phase)
+{
+	if (status->phase == phase && phase != VFMIG_PHASE_SETUP)
+		return;
+	status->phase = phase;
+	TRACE2(phase, trace_text(side), trace_text(vfmig_phase_name(phase)));
 }

@@ -39,6 +39,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/options.h"
+#include "migrate/phases.h"
 #include "migrate/save_impl.h"
 #include "migrate/together.h"
 
@@ -169,7 +170,7 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 	struct vfmig_error trouble = { 0 };
 	char cause[sizeof(trouble.message)] = "";
 	s->failed = code;
-	s->status.phase = atomic_load(&s->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED;
+	phase_enter(&s->status, "save", atomic_load(&s->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED);
 	if (s->taken_back)
 		return code;
 	s->ended_ns = clock_now_ns();

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "migrate/phases.h"
 #include "migrate/save_impl.h"
 #include "migrate/together.h"
 
@@ -79,6 +80,7 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 	for (size_t i = 0; s->opts.switchover_ack && i < s->participants.count; i++)
 		if (s->participants.list[i].set_initial)
 			s->participants.list[i].set_initial(s->participants.list[i].opaque, &s->initial);
+	phase_enter(&s->status, "save", VFMIG_PHASE_SETUP);
 	s->started_ns = clock_now_ns();
 	writer_header(s->writer, s->machine);
 	if (s->return_path_open) {
@@ -130,7 +132,7 @@ static int do_setup(struct vfmig_save *s, struct vfmig_error *err)
 	if (++s->at < s->participants.count)
 		return 0;
 	enter(s, s->opts.no_precopy ? STOP_PREPARE : ITERATE);
-	s->status.phase = VFMIG_PHASE_PRECOPY;
+	phase_enter(&s->status, "save", VFMIG_PHASE_PRECOPY);
 	converge_start(&s->converge, clock_now_ns(), writer_offset(s->writer));
 	s->round_done = s->devices_done = true;
 	return 0;
@@ -260,7 +262,7 @@ static int do_stop(struct vfmig_save *s, enum together_phase phase, enum save_st
 	if (s->stage == STOP_PREPARE) {
 		downtime_start(&s->downtime, VFMIG_DOWNTIME_STOP_PREPARE);
 		s->status.precopy_bytes = save_bytes(s) - s->status.setup_bytes;
-		s->status.phase = VFMIG_PHASE_STOP_COPY;
+		phase_enter(&s->status, "save", VFMIG_PHASE_STOP_COPY);
 	}
 	int r = participants_together(&s->participants, phase, err);
 	if (r < 0)
@@ -302,7 +304,7 @@ static int do_finish(struct vfmig_save *s, struct vfmig_error *err)
 	if (r < 0)
 		return r;
 	s->status.stop_copy_bytes = save_bytes(s) - s->status.setup_bytes - s->status.precopy_bytes;
-	s->status.phase = VFMIG_PHASE_COMPLETING;
+	phase_enter(&s->status, "save", VFMIG_PHASE_COMPLETING);
 	if (handover_recognised(&s->handover))
 		handover_stopped(&s->handover);
 	enter(s, CONFIRM);
@@ -390,7 +392,7 @@ int save_confirm(struct vfmig_save *s, struct vfmig_error *err)
 	}
 	participants_cleanup(&s->participants);
 	s->ended_ns = clock_now_ns();
-	s->status.phase = VFMIG_PHASE_DONE;
+	phase_enter(&s->status, "save", VFMIG_PHASE_DONE);
 	enter(s, DONE);
 	return 0;
 }
