@@ -30,7 +30,11 @@ static void add_cause(struct vfmig_error *err, int length, const char *cause)
 		at = most;
 		memcpy(err->message + at - strlen("..."), "...", strlen("..."));
 	}
-	snprintf(err->message + at, sizeof(err->message) - at, ": %s", cause);
+	memcpy(err->message + at, ": ", 2);
+	at += 2;
+	size_t n = strnlen(cause, sizeof(err->message) - 1 - at);
+	memcpy(err->message + at, cause, n);
+	err->message[at + n] = '\0';
 }
 
 int error_errno(struct vfmig_error *err, int code, const char *format, ...)
