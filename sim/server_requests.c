@@ -385,9 +385,10 @@ static int handle_feature(struct server *s, struct message *m, struct reply *r, 
 		return e == -EOPNOTSUPP ? -EINVAL : e;
 	}
 	memcpy(s->buffer, m->body + sizeof(feature), length);
-	if (is_plain(index))
+	bool probe = feature.flags & VFIO_USER_FEATURE_PROBE;
+	if (is_plain(index) || (probe && index == VFIO_USER_FEATURE_MIG_DEVICE_STATE))
 		e = access_feature(s->device, feature.flags, s->buffer, length, err);
-	else if (index != VFIO_USER_FEATURE_MIG_DEVICE_STATE || feature.flags & VFIO_USER_FEATURE_PROBE)
+	else if (index != VFIO_USER_FEATURE_MIG_DEVICE_STATE)
 		e = bad(err, "no such feature");
 	else if (length < sizeof(struct vfio_user_device_state))
 		e = bad(err, "too short for a device state");

@@ -13,7 +13,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
  * "vfmig NAME", so that argp's messages begin with it.
  */
 typedef int command_fn(int argc, char **argv);
-command_fn cmd_complete;
+command_fn cmd_check, cmd_complete;
 command_fn cmd_device, cmd_devices, cmd_dirty, cmd_inspect, cmd_load, cmd_preflight, cmd_probe, cmd_prove, cmd_recover,
 	cmd_report, cmd_resolve, cmd_save, cmd_shim, cmd_status;
 

@@ -14,6 +14,7 @@ static const struct command {
 	{ "probe", "what a device is, and whether and how it can migrate", cmd_probe },
 	{ "devices", "what devices this machine has, and whether they can migrate", cmd_devices },
 	{ "preflight", "would this device's state load there, and if not, why", cmd_preflight },
+	{ "check", "judge a driver's migration, rule by rule", cmd_check },
 	{ "dirty", "how fast and where a device writes memory, and what a save makes of it", cmd_dirty },
 	{ "save", "save the state of a device at work into a link", cmd_save },
 	{ "load", "load a device's state from a link and start the device", cmd_load },
@@ -38,7 +39,7 @@ static void print_help(void)
 			printf("  %-9s %s\n", commands[i].name, commands[i].summary);
 	printf("\nDevices: pci:ADDRESS, mdev:UUID, vfio:/dev/vfio/devices/NAME, vfio-user:/PATH, ...\n"
 	       "Links:   file:PATH, -, fd:N, exec:COMMAND, unix:PATH, tcp:HOST:PORT, null:\n"
-	       "Example: vfmig save vfio-user:/run/a.sock -o tcp:there:4444 --tls-creds DIR\n\n"
+	       "Example: vfmig save vfio-user:/run/a.sock -o tcp:there:4444 --tls-creds DIR\n"
 	       "Exit status: 0 done, 1 failed, 2 wrong usage. The manual is vfmig(1).\n");
 }
 

@@ -71,6 +71,19 @@ def loaded_registers(scratch, stream, uri):
 
 
 @test
+def check_finds_its_quirks_and_nothing_else(scratch):
+    """As doc/check.md has it: "check: why" of each that does not pass, for both kernels."""
+    with guest.Mtty() as device:
+        report = json.loads(run_ok('check', ACCESS, device.uri, '--yes', '--json').out)
+    got = {c['name']: c['result'] for c in report['checks'] if c['result'] != 'pass'}
+    with open(os.path.join(guest.TOP, 'doc/check.md'), encoding='utf-8') as f:
+        rows = [line.strip('|\n ').split(' | ') for line in f.read().split('\n## mtty')[1].splitlines()
+                if line.startswith('| ')]
+    column = rows[0].index('with iommufd' if os.environ.get('LAB_KERNEL') == 'iommufd' else 'without iommufd')
+    equal(got, {row[0]: row[column] for row in rows[2:] if row[column] != 'pass'})
+
+
+@test
 def probe_names_the_device_and_its_interface(scratch):
     with guest.Mtty() as device:
         got = json.loads(run_ok('probe', ACCESS, '--json', device.uri).out)

@@ -69,5 +69,7 @@ struct protocol {
 int feature_v2_open(struct access *a, struct protocol **ret, struct vfmig_error *err);
 /* -EOPNOTSUPP: the device has no migration region. */
 int region_v1_open(struct access *a, bool split_transactions, struct protocol **ret, struct vfmig_error *err);
+/* The region itself; the same, and on success the caller clears it. */
+int region_v1_find(struct access *a, struct access_region_info *ret, struct vfmig_error *err);
 
 #endif

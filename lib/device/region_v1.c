@@ -481,7 +481,7 @@ static const struct protocol_ops v1_ops = {
 };
 
 /* Walks the regions behind the PCI ones for the one with the migration type. */
-static int find_region(struct access *a, struct access_region_info *ret, struct vfmig_error *err)
+int region_v1_find(struct access *a, struct access_region_info *ret, struct vfmig_error *err)
 {
 	struct access_device_info info;
 	int e = access_device_info(a, &info, err);
@@ -543,7 +543,7 @@ int region_v1_open(struct access *a, bool split_transactions, struct protocol **
 	r->split = split_transactions;
 	r->lowest = UINT64_MAX;
 	uint32_t value;
-	int e = find_region(a, &r->info, err);
+	int e = region_v1_find(a, &r->info, err);
 	if (e == 0 && r->info.size <= REG_END)
 		e = error_set(err, -EPROTO,
 			      "the migration region has %llu bytes, not even its %u of registers and a data section",

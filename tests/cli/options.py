@@ -6,7 +6,8 @@ import re
 from tap import equal, main, run_ok, test
 
 PAGE = os.environ["VFMIG_MAN"]
-COMMANDS = ["device", "devices", "dirty", "inspect", "load", "preflight", "probe", "prove", "recover", "report", "save"]
+COMMANDS = ["check", "device", "devices", "dirty", "inspect", "load", "preflight", "probe", "prove", "recover",
+            "report", "save"]
 
 
 def in_help(command):

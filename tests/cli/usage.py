@@ -2,7 +2,7 @@
 """usage.py: help, version and wrong usage."""
 from tap import contains, equal, main, run, run_ok, test
 
-COMMANDS = ["device", "devices", "dirty", "inspect", "load", "probe", "prove", "save"]
+COMMANDS = ["check", "device", "devices", "dirty", "inspect", "load", "probe", "prove", "save"]
 
 
 @test

@@ -25,6 +25,15 @@ def inside(name, *options, device=DEVICE):
 
 
 @test
+def vfmig_check_finds_nothing_wrong(_):
+    """By the kernel's own ioctls, data_fds included."""
+    for device, passed in [("size=64K,interface=v2", 94), ("size=64K,map=mixed", 57)]:
+        result = tap.run_ok("shim", "--device", device, "--", tap.VFMIG, "check", "sysfs:{0}", "--yes", "--json")
+        report, = result.json_lines()
+        tap.equal((report["pass"], report["fail"], report["skip"]), (passed, 0, 0))
+
+
+@test
 def opening_containers_groups_and_devices(_):
     inside("opening")
 
