@@ -174,7 +174,7 @@ int check_state_set(struct check_run *r, enum vfmig_state to, struct vfmig_error
 
 int check_state_is(struct check_run *r, enum vfmig_state expected, struct vfmig_error *err)
 {
-	enum vfmig_state state;
+	enum vfmig_state state = VFMIG_STATE_ERROR;
 
 	CHECK_TRY(check_state_get(r, &state, err));
 	if (state != expected)
