@@ -5,9 +5,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/worker.h"
 
 #define BEHIND 8u
+/* A write that takes less is done at once: about what it takes to wake a thread, and two threads share the caches. */
+#define WRITE_AT_ONCE_NS 50000u
 
 struct write_behind {
 	struct worker worker;
@@ -18,17 +21,21 @@ struct write_behind {
 	unsigned int first, count;
 	struct protocol_piece open; /* what that one holds already */
 	bool writing;
+	uint64_t write_ns; /* what the last one took */
 	int code; /* what a write failed with */
 	struct vfmig_error error;
 };
 
-static int write_piece(struct protocol *p, const struct protocol_piece *piece, struct vfmig_error *err)
+static int write_piece(struct write_behind *b, const struct protocol_piece *piece, struct vfmig_error *err)
 {
+	struct protocol *p = b->to;
+	uint64_t began_ns = clock_now_ns();
 	int r = piece->chunk ? p->ops->write_begin(p, piece->chunk, err) : 0;
 	if (r == 0 && piece->length)
 		r = p->ops->write_piece(p, piece->data, piece->length, err);
 	if (r == 0 && piece->last)
 		r = p->ops->write_end(p, err);
+	b->write_ns = clock_now_ns() - began_ns;
 	return r;
 }
 
@@ -47,7 +54,7 @@ static void *write_all(void *opaque)
 		b->writing = true;
 		pthread_mutex_unlock(&b->worker.lock);
 		if (r == 0)
-			r = write_piece(b->to, &piece, &error);
+			r = write_piece(b, &piece, &error);
 		pthread_mutex_lock(&b->worker.lock);
 		b->writing = false;
 		if (r < 0 && b->code == 0)
@@ -76,6 +83,7 @@ int write_behind_new(struct write_behind **ret, struct vfmig_error *err)
 		return error_errno(err, r, "writing behind");
 	}
 	b->open.data = b->memory;
+	b->write_ns = WRITE_AT_ONCE_NS; /* nobody knows yet */
 	*ret = b;
 	return 0;
 }
@@ -100,9 +108,28 @@ static int failed(struct write_behind *b, struct vfmig_error *err)
 	return r;
 }
 
+/* False: the thread has to do it, or a failure is to be told. */
+static bool write_at_once(struct write_behind *b)
+{
+	pthread_mutex_lock(&b->worker.lock);
+	bool mine = !b->count && b->code == 0 && b->write_ns < WRITE_AT_ONCE_NS;
+	pthread_mutex_unlock(&b->worker.lock);
+	if (!mine)
+		return false;
+	int r = write_piece(b, &b->open, &b->error);
+	pthread_mutex_lock(&b->worker.lock);
+	b->code = r;
+	b->first = (b->first + 1) % BEHIND; /* the bytes may be being digested still */
+	b->open = (struct protocol_piece) { .data = b->memory + (size_t)b->first * WRITE_BEHIND_BYTES };
+	pthread_mutex_unlock(&b->worker.lock);
+	return true;
+}
+
 /* The open buffer to the thread. One is left for the owner: a full ring is waited for by who fills the next one. */
 static void hand_over(struct write_behind *b)
 {
+	if (write_at_once(b))
+		return;
 	pthread_mutex_lock(&b->worker.lock);
 	unsigned int at = (b->first + b->count) % BEHIND;
 	b->ring[at] = b->open;

@@ -275,7 +275,7 @@ static void test_drop_in_the_middle(void **state)
 	pthread_t helper;
 	(void)state;
 	fake_init(&f, 0);
-	f.blocks_at = 1;
+	f.blocks_at = 0; /* the first one is the thread's: nobody knows how long it takes */
 	f.blocks = true;
 	assert_int_equal(write_behind_new(&b, &err), 0);
 	for (unsigned int n = 0; n < 5; n++)
@@ -284,7 +284,7 @@ static void test_drop_in_the_middle(void **state)
 	assert_int_equal(pthread_create(&helper, NULL, let_go_later, &f), 0);
 	write_behind_drop(b);
 	unsigned int ends = f.ends;
-	assert_true(ends >= 2);
+	assert_true(ends >= 1);
 	assert_int_equal(f.begins, ends);
 	pthread_join(helper, NULL);
 	write_behind_free(b);
