@@ -4,7 +4,8 @@
  *
  * The counterpart of read_ahead.h: all devices of a load share a few page-aligned buffers of
  * WRITE_BEHIND_BYTES, into which the link is read. Between the first put and write_behind_flush nobody else may call
- * the device's protocol. A device that is written faster than a thread wakes up is written by the caller. A failure is told by the next call, whichever that is, and nothing is written after it.
+ * the device's protocol. A device that is written faster than a thread wakes up is written by the caller. A failure is
+ * told by the next call, whichever that is, and nothing is written after it.
  */
 #ifndef VFMIG_MIGRATE_WRITE_BEHIND_H
 #define VFMIG_MIGRATE_WRITE_BEHIND_H
