@@ -102,10 +102,12 @@ static void print_vfmig(struct json_object *vfmig)
 		printf("              %s instance %" PRIu64, text(d, "id", buffer), record_number(d, "instance_id"));
 		if (record_get(d, "identity"))
 			print_identity(record_get(d, "identity"));
-		printf("\n                data %" PRIu64 " bytes in %" PRIu64
-		       " packets, digest %s; config record %" PRIu64 " bytes\n",
-		       record_number(d, "data_bytes"), record_number(d, "data_packets"), text(d, "data_digest", buffer),
-		       record_number(d, "config_bytes"));
+		const char *digest = text(d, "data_digest", buffer);
+		bool by_channels = strcmp(digest, DESCRIPTION_NO_DIGEST) != 0;
+		printf("\n                data %" PRIu64 " bytes in %" PRIu64 " packets%s%s; config record %" PRIu64
+		       " bytes\n",
+		       record_number(d, "data_bytes"), record_number(d, "data_packets"),
+		       by_channels ? ", digest " : "", by_channels ? digest : "", record_number(d, "config_bytes"));
 	}
 	const char *seal = text(vfmig, "seal", buffer);
 	if (strcmp(seal, DESCRIPTION_NO_DIGEST) == 0)
