@@ -295,7 +295,7 @@ void vfmig_put_be64(struct vfmig_writer *w, uint64_t v);
 /* Copies at most 64 KiB a call of a handler; more is -ENOBUFS at its end. */
 void vfmig_put_bytes(struct vfmig_writer *w, const void *data, size_t length);
 /* Sends from where it lies, at most once a call of a handler and as its last
- * put: `data` must stay as it is until the handler is called again. */
+ * put: `data` must stay as it is until a handler of the participant is called again, undo and save_cleanup included. */
 void vfmig_put_ref(struct vfmig_writer *w, const void *data, size_t length);
 
 /* ------------------------------------------------------------ guest memory */

@@ -37,6 +37,16 @@ static void add_cause(struct vfmig_error *err, int length, const char *cause)
 	err->message[at + n] = '\0';
 }
 
+const char *error_text(int number)
+{
+	const char *text = strerrordesc_np(number);
+	static _Thread_local char unknown[24];
+	if (text)
+		return text;
+	snprintf(unknown, sizeof(unknown), "error %d", number);
+	return unknown;
+}
+
 int error_errno(struct vfmig_error *err, int code, const char *format, ...)
 {
 	if (!err)
@@ -45,7 +55,7 @@ int error_errno(struct vfmig_error *err, int code, const char *format, ...)
 	va_start(ap, format);
 	int n = vsnprintf(err->message, sizeof(err->message), format, ap);
 	va_end(ap);
-	add_cause(err, n, strerrordesc_np(-code));
+	add_cause(err, n, error_text(-code));
 	err->code = code;
 	return code;
 }

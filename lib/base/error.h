@@ -13,6 +13,9 @@
  */
 int error_set(struct vfmig_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* The text of an errno; of one that has none (peers and drivers give any) its number, until the thread's next call. */
+const char *error_text(int number);
+
 /* The same with ": " and the text of the errno after it. */
 int error_errno(struct vfmig_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

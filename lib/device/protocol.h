@@ -36,6 +36,8 @@ struct protocol_ops {
 	/* One request. After a failure p->state is what the device says it is in:
 	 * the state before, ERROR, or one in between. */
 	int (*set_state)(struct protocol *p, enum vfmig_state state, struct vfmig_error *err);
+	/* What would keep a stopped device waiting and can be had before: the pages of its mappings. NULL: nothing. */
+	void (*prepare)(struct protocol *p, bool to_write);
 	/* exact false: may be a remembered or estimated number. */
 	int (*pending)(struct protocol *p, bool exact, struct vfmig_pending *ret, struct vfmig_error *err);
 

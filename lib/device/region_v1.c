@@ -34,6 +34,7 @@
 
 #define MAX_WIDTH 8u /* of one access, when not any length is taken */
 #define REGIONS_MAX 1024u
+#define PREPARE_MAX ((uint64_t)64 << 20) /* of mapped pages: who says how large a section is may be lying */
 
 /* A stopped device's pending_bytes may be an estimate, but it has to fall. */
 #define STALLED_TRANSACTIONS 1024u
@@ -135,19 +136,6 @@ static int v1_arc(enum vfmig_state from, enum vfmig_state to)
 	return legal ? row : -1;
 }
 
-/*
- * The mappings' pages before they are needed, so that a stopped device does not wait for page faults. What
- * cannot be had so (a device's own memory, an older kernel) is had by faults.
- */
-static void prepare_mappings(const struct region_v1 *r, enum vfmig_state state)
-{
-	int advice = state == VFMIG_STATE_RESUMING ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-	bool moves = state == VFMIG_STATE_RESUMING || state == VFMIG_STATE_PRE_COPY || state == VFMIG_STATE_STOP_COPY;
-	for (size_t i = 0; moves && i < r->info.num_areas; i++)
-		if (r->maps[i])
-			(void)madvise(r->maps[i], (size_t)r->info.areas[i].size, advice);
-}
-
 static int v1_set_state(struct protocol *p, enum vfmig_state state, struct vfmig_error *err)
 {
 	struct region_v1 *r = v1(p);
@@ -187,9 +175,21 @@ static int v1_set_state(struct protocol *p, enum vfmig_state state, struct vfmig
 	if (p->state != state)
 		return error_set(err, -EIO, "transition from %s to %s was accepted, but the device is in %s",
 				 vfmig_state_name(from), vfmig_state_name(state), vfmig_state_name(p->state));
-	if (from != VFMIG_STATE_PRE_COPY)
-		prepare_mappings(r, state);
 	return 0;
+}
+
+/* What cannot be had so (a device's own memory, an older kernel, a larger section) is had by page faults. */
+static void v1_prepare(struct protocol *p, bool to_write)
+{
+	const struct region_v1 *r = v1(p);
+	uint64_t budget = PREPARE_MAX;
+	for (size_t i = 0; i < r->info.num_areas; i++) {
+		uint64_t size = min_u64(r->info.areas[i].size, budget);
+		if (!r->maps[i] || !size)
+			continue;
+		(void)madvise(r->maps[i], (size_t)size, to_write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+		budget -= size;
+	}
 }
 
 /* A read of pending_bytes acknowledges the transaction before it. */
@@ -471,6 +471,7 @@ static const struct protocol_ops v1_ops = {
 	.name = "v1",
 	.get_state = v1_get_state,
 	.set_state = v1_set_state,
+	.prepare = v1_prepare,
 	.pending = v1_pending,
 	.read = v1_read,
 	.write_begin = v1_write_begin,

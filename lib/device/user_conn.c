@@ -18,7 +18,8 @@ struct user_conn {
 	user_serve_fn *serve;
 	void *opaque;
 	pthread_t thread;
-	pthread_mutex_t send_lock; /* a message goes out whole */
+	pthread_mutex_t request_lock; /* one request is under way, whoever makes it */
+	pthread_mutex_t send_lock;    /* a message goes out whole */
 
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t changed;
@@ -99,7 +100,7 @@ static int lost(int r, const char *what, struct vfmig_error *err)
 		return error_set(err, -ENOTCONN, "the server closed the connection in the middle of %s", what);
 	if (r == -ETIMEDOUT)
 		return error_set(err, -ETIMEDOUT, "the server stopped in the middle of %s", what);
-	return error_set(err, -ENOTCONN, "receiving %s: %s", what, strerrordesc_np(-r));
+	return error_set(err, -ENOTCONN, "receiving %s: %s", what, error_text(-r));
 }
 
 /* Claims the request that h answers, so that it stays where it is until it is given back. */
@@ -346,7 +347,7 @@ static int await(struct user_conn *c, const char *name, uint64_t end, struct vfm
 	return r;
 }
 
-int user_conn_request(struct user_conn *c, struct user_request *q, struct vfmig_error *err)
+static int request(struct user_conn *c, struct user_request *q, struct vfmig_error *err)
 {
 	const char *name = user_command_name(q->command);
 	uint64_t end = deadline(c);
@@ -367,12 +368,20 @@ int user_conn_request(struct user_conn *c, struct user_request *q, struct vfmig_
 		if (r == -ETIMEDOUT)
 			error_set(&cause, r, "the server did not take %s within %u ms", name, c->timeout_ms);
 		else
-			error_set(&cause, -ENOTCONN, "sending %s: %s", name, strerrordesc_np(-r));
+			error_set(&cause, -ENOTCONN, "sending %s: %s", name, error_text(-r));
 		/* A server that has closed may have answered before: the thread reads to the end and says so. */
 		if (r != -EPIPE && r != -ECONNRESET)
 			end_connection(c, &cause);
 	}
 	return await(c, name, end, err);
+}
+
+int user_conn_request(struct user_conn *c, struct user_request *q, struct vfmig_error *err)
+{
+	pthread_mutex_lock(&c->request_lock);
+	int r = request(c, q, err);
+	pthread_mutex_unlock(&c->request_lock);
+	return r;
 }
 
 static void conn_free(struct user_conn *c)
@@ -381,6 +390,7 @@ static void conn_free(struct user_conn *c)
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
 	pthread_mutex_destroy(&c->send_lock);
+	pthread_mutex_destroy(&c->request_lock);
 	free(c);
 }
 
@@ -403,6 +413,7 @@ static struct user_conn *conn_new(int fd, uint32_t timeout_ms, user_serve_fn *se
 	pthread_condattr_destroy(&monotonic);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->send_lock, NULL);
+	pthread_mutex_init(&c->request_lock, NULL);
 	return c;
 }
 

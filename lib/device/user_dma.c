@@ -321,6 +321,6 @@ int user_dma_serve(void *opaque, struct user_conn *c, const struct vfio_user_hea
 		r = serve_write(d, c, h, &io, length - sizeof(io), deadline_ns);
 	if (r < 0)
 		return error_set(err, r == -ETIMEDOUT ? r : -ENOTCONN, "serving the server's %s: %s",
-				 user_command_name(h->command), strerrordesc_np(-r));
+				 user_command_name(h->command), error_text(-r));
 	return 0;
 }

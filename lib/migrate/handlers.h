@@ -48,6 +48,8 @@ struct participant {
 	void (*set_checking)(void *opaque, bool checking);
 
 	/* Only VFIO devices have these. */
+	/* Load, before anything of a section: does the stream have a seal, or is it one of vfmig's without digests? */
+	void (*set_digests)(void *opaque, bool sealed, bool plain);
 	const struct protocol *protocol;
 	/* Save: what is left after the stop goes over these, by packets that name the participant's id. */
 	void (*set_outlets)(void *opaque, struct outlets *outlets, const char *id);

@@ -114,6 +114,9 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 		downtime_start(&l->downtime, VFMIG_DOWNTIME_RECEIVE);
 		phase_enter(&l->status, "load", VFMIG_PHASE_STOP_COPY);
 	}
+	if (l->taker && l->taker->set_digests)
+		l->taker->set_digests(l->taker->opaque, reader_marked(l->reader) && !reader_plain(l->reader),
+				      reader_plain(l->reader));
 	l->record = *record;
 	l->section_offset = record->offset;
 	l->in_body = true;

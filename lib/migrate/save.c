@@ -111,6 +111,8 @@ void vfmig_save_free(struct vfmig_save *save)
 	if (!save)
 		return;
 	struct vfmig_error ignored;
+	if (save->writer)
+		writer_quiet(save->writer);
 	if (save->stage != DONE && !save->failed && save->writer && !save->taken_back && !may_run_there(save)) {
 		(void)cancel(save, &ignored);
 		if (!save->taken_back)
@@ -169,6 +171,7 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 {
 	struct vfmig_error trouble = { 0 };
 	char cause[sizeof(trouble.message)] = "";
+	writer_quiet(s->writer);
 	s->failed = code;
 	phase_enter(&s->status, "save", atomic_load(&s->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED);
 	if (s->taken_back)

@@ -78,6 +78,8 @@ static int load_setup(void *opaque, struct vfmig_error *err)
 		forget(l);
 		if (!l->checking)
 			r = set_state(l, VFMIG_STATE_RESUMING, err);
+		if (r == 0 && !l->checking && l->protocol->ops->prepare)
+			l->protocol->ops->prepare(l->protocol, true);
 	}
 	return r < 0 ? named(l, r, "setup", err) : 0;
 }
@@ -157,7 +159,7 @@ static int check_place(const struct vfio_load *l, const struct vfmig_section *se
 	if (section->kind == 'F' ? data || event->kind == VFIO_EVENT_SETUP : config)
 		return error_set(err, -EBADMSG, "this packet does not belong into a section of kind %s",
 				 section->kind == 'F' ? "FULL" : "START, PART or END");
-	if (l->by_channels && (event->kind == VFIO_EVENT_DATA_BEGIN || event->kind == VFIO_EVENT_CONFIG))
+	if (l->by_channels && (data || event->kind == VFIO_EVENT_CONFIG))
 		return error_set(err, -EBADMSG, "data of a device whose state comes by channels already");
 	return 0;
 }
@@ -213,8 +215,6 @@ static int load_state(void *opaque, const struct vfmig_section *section, const s
 		      struct vfmig_error *err)
 {
 	struct vfio_load *l = opaque;
-	l->plain = section->section_id - WIRE_VFMIG_PLAIN_ID < WIRE_VFMIG_SECTIONS_MAX;
-	l->sealed = section->section_id - WIRE_VFMIG_SECTION_ID < WIRE_VFMIG_SECTIONS_MAX;
 	int r = take_event(l, section, event, err);
 	if (r < 0)
 		r = error_prefix(err, r, "offset 0x%llx", (unsigned long long)event->offset);
@@ -306,7 +306,7 @@ static int verify(void *opaque, const struct description_device *d, struct vfmig
 {
 	struct vfio_load *l = opaque;
 	char hex[DIGEST_HEX];
-	bool digests = l->digest && !l->plain;
+	bool digests = l->digest && l->by_channels && !l->plain; /* else the seal says it */
 	if (digests) {
 		XXH128_hash_t hash = XXH3_128bits_digest(l->digest);
 		description_hex(hash.high64, hash.low64, hex);
@@ -414,6 +414,13 @@ static const struct vfmig_participant_ops vfio_load_ops = {
 	.undo = undo,
 };
 
+static void set_digests(void *opaque, bool sealed, bool plain)
+{
+	struct vfio_load *l = opaque;
+	l->sealed = sealed;
+	l->plain = plain;
+}
+
 static void set_checking(void *opaque, bool checking)
 {
 	struct vfio_load *l = opaque;
@@ -447,6 +454,7 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	added->name = vfmig_device_name(device);
 	added->protocol = device->protocol;
 	added->set_checking = set_checking;
+	added->set_digests = set_digests;
 	added->verify = verify;
 	added->settle = settle;
 	added->vfio_ops = &vfio_ops;

@@ -93,6 +93,8 @@ static int save_setup(void *opaque, struct vfmig_writer *w, struct vfmig_error *
 			 vfmig_device_name(s->device));
 	if (r < 0)
 		return named(s, r, "setup", err);
+	if (s->protocol->ops->prepare)
+		s->protocol->ops->prepare(s->protocol, false);
 	if (s->initial_sent && in_precopy(s))
 		s->initial_sent->devices++;
 	vfmig_put_be64(w, WIRE_VFIO_SETUP_STATE);

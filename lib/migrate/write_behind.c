@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/worker.h"
 
@@ -21,7 +22,7 @@ struct write_behind {
 	unsigned int first, count;
 	struct protocol_piece open; /* what that one holds already */
 	bool writing;
-	uint64_t write_ns; /* what the last one took */
+	uint64_t write_ns; /* what the slowest write of the last chunk took */
 	int code; /* what a write failed with */
 	struct vfmig_error error;
 };
@@ -35,7 +36,8 @@ static int write_piece(struct write_behind *b, const struct protocol_piece *piec
 		r = p->ops->write_piece(p, piece->data, piece->length, err);
 	if (r == 0 && piece->last)
 		r = p->ops->write_end(p, err);
-	b->write_ns = clock_now_ns() - began_ns;
+	uint64_t ns = clock_now_ns() - began_ns;
+	b->write_ns = piece->chunk ? ns : max_u64(b->write_ns, ns);
 	return r;
 }
 

@@ -55,6 +55,12 @@ void writer_free(struct vfmig_writer *w)
 	free(w);
 }
 
+void writer_quiet(struct vfmig_writer *w)
+{
+	if (w->digest)
+		digest_wait(w->digest);
+}
+
 uint64_t writer_offset(const struct vfmig_writer *w)
 {
 	return w->offset;

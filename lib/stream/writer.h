@@ -25,6 +25,9 @@ void writer_free(struct vfmig_writer *w);
  * overflow of the queue (-ENOBUFS) by an earlier put. */
 int writer_flush(struct vfmig_writer *w, struct vfmig_error *err);
 
+/* What was referred to is not looked at any more, though it may not be out: nothing is to be flushed after it. */
+void writer_quiet(struct vfmig_writer *w);
+
 /* Bytes put so far: the offset of the next one. */
 uint64_t writer_offset(const struct vfmig_writer *w);
 /* Of those, what the link has taken. */

@@ -79,6 +79,18 @@ def a_v1_device_stays_on_the_first_connection(scratch):
 
 
 @test
+def a_source_without_channels(scratch):
+    """What came by the stream is under its seal, and has no digest of its own."""
+    with device(scratch, "a", "--interface", "v2", "--start") as a, device(scratch, "b", "--interface", "v2") as b:
+        load = start("load", b, "-i", "unix:%s/link" % scratch, "--multifd", "2", "--json")
+        read_event(load, event="listening")
+        run_ok("save", a, "-o", "unix:%s/link" % scratch)
+        result = finish(load)
+        equal((result.code, result.json_lines()[-1]["digest_verified"]), (0, True))
+        prove_moved(a, b)
+
+
+@test
 def an_acknowledged_switch(scratch):
     move(scratch, "unix:%s/link" % scratch, 2, "--switchover-ack", load_options=["--switchover-ack"])
 

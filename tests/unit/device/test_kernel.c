@@ -409,6 +409,9 @@ static void test_data_fd_of_a_save(void **state)
 	assert_int_equal(access_mig_data_read(a, buffer, 16, &err), 0);
 	fake.read_errno = ENODEV;
 	assert_int_equal(access_mig_data_read(a, buffer, 16, &err), -ENODEV);
+	fake.read_errno = 524; /* ENOTSUPP, which some drivers let out */
+	assert_int_equal(access_mig_data_read(a, buffer, 16, &err), -524);
+	assert_string_equal(err.message, "reading the data fd: error 524");
 	assert_int_equal(access_mig_state_set(a, VFMIG_STATE_STOP, &err), 0);
 	assert_false(is_open(fds[0]));
 	access_close(a);
