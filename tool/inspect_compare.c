@@ -15,7 +15,7 @@
 #define SECTIONS_MAX 1024u /* the reader has no more */
 
 struct part {
-	char id[WIRE_ID_MAX + 1];
+	char id[INSPECT_TEXT_MAX]; /* as it is shown */
 	uint32_t instance_id, version_id;
 	bool in_both;
 	uint64_t bytes; /* of all its bodies */

@@ -19,7 +19,7 @@
 #define NUMBERS 100u	   /* rules are below */
 
 struct lint_section {
-	char id[WIRE_ID_MAX + 1];
+	char id[INSPECT_TEXT_MAX]; /* as it is shown */
 	uint32_t section_id, instance_id;
 	bool vfio, full, ended, has_config, init_sent, described;
 	uint64_t data_bytes;

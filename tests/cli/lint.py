@@ -290,6 +290,15 @@ def good_streams_break_no_rule(scratch):
 
 
 @test
+def ids_that_are_not_ascii(scratch):
+    """What is shown of one may be four times as long as it is."""
+    path = os.path.join(scratch, "saved")
+    run_ok("save", "sim:size=64K", "--id", 40 * "\u00e9" + "/vfio", "-o", "file:" + path)
+    equal(rules_of(path)[0], [])
+    contains(run_ok("inspect", path, path).out, "no difference")
+
+
+@test
 def each_broken_stream_breaks_its_rule_and_no_other(scratch):
     names = all_rules()
     for number, make in CASES:
