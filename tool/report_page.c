@@ -131,6 +131,7 @@ static uint64_t time_in(const struct report *r, size_t device, enum vfmig_state 
 static void html_times(FILE *f, const struct report *r, size_t device)
 {
 	unsigned seen = 0;
+	bool any = false;
 	for (size_t i = 0; i < r->num_states; i++) {
 		char ns[OUTPUT_NUMBER_MAX];
 		enum vfmig_state state = r->states[i].state;
@@ -138,8 +139,9 @@ static void html_times(FILE *f, const struct report *r, size_t device)
 			continue;
 		uint64_t in = time_in(r, device, state);
 		if (in)
-			fprintf(f, "%s%s %s", seen ? ", " : "", vfmig_state_name(state), report_ns(in, ns));
-		seen |= in ? 1u << state : 0;
+			fprintf(f, "%s%s %s", any ? ", " : "", vfmig_state_name(state), report_ns(in, ns));
+		seen |= 1u << state;
+		any |= in > 0;
 	}
 }
 
