@@ -16,6 +16,7 @@
 #include "command.h"
 #include "device/device.h"
 #include "link/link.h"
+#include "read_text.h"
 
 /* The word that is completed; what is before it on the same word ("--output=") is printed with each candidate. */
 struct word {
@@ -58,7 +59,17 @@ static char *ask(const char *first, const char *second)
 	return out;
 }
 
-/* Files whose names begin as the word does behind `fixed`, or folders only. */
+static bool is_text(const char *s)
+{
+	size_t n = 1;
+
+	for (; *s && n; s += n)
+		n = text_character(s);
+	return n > 0;
+}
+
+/* Files whose names begin as the word does behind `fixed`, or folders only; none that a terminal would take for more
+ * than a name, or a shell for two. */
 static void offer_files(const struct word *w, size_t fixed, bool folders)
 {
 	glob_t found;
@@ -68,6 +79,8 @@ static void offer_files(const struct word *w, size_t fixed, bool folders)
 		return;
 	if (glob(pattern, GLOB_MARK | (folders ? GLOB_ONLYDIR : 0), NULL, &found) == 0) {
 		for (size_t i = 0; i < found.gl_pathc; i++) {
+			if (!is_text(found.gl_pathv[i]))
+				continue;
 			if (asprintf(&candidate, "%.*s%s", (int)fixed, w->text, found.gl_pathv[i]) < 0)
 				break;
 			offer(w, candidate, strlen(candidate), "");

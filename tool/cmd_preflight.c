@@ -110,23 +110,29 @@ static char *ssh_command(const struct preflight_arguments *a, const char *host, 
 		fprintf(f, "--interface %s ", a->options.interface);
 	if (a->options.access)
 		fprintf(f, "--access %s ", a->options.access);
+	if (a->options.timeout_ms)
+		fprintf(f, "--timeout %u ", a->options.timeout_ms);
+	fputs("-- ", f);
 	put_quoted(f, uri);
 	if (fclose(f) == 0 && (f = open_memstream(&here, &size))) {
 		fprintf(f, "exec:%s -- ", a->ssh);
 		put_quoted(f, host);
 		fputc(' ', f);
 		put_quoted(f, there);
+		fputs(" </dev/null", f); /* ours may be a probe, or a terminal */
 		fclose(f);
 	}
 	free(there);
 	return here;
 }
 
-static int probe_text(const char *from, const char *name, struct probe *p, struct vfmig_error *err)
+/* uri: a link's, or NULL: the name is a path. */
+static int probe_text(const char *uri, const char *name, struct probe *p, struct vfmig_error *err)
 {
 	char *text;
 	size_t length;
-	int r = read_text(from, name, PROBE_JSON_MAX, &text, &length, err);
+	int r = uri ? read_link_text(uri, name, PROBE_JSON_MAX, &text, &length, err)
+		    : read_text(name, PROBE_JSON_MAX, &text, &length, err);
 	if (r < 0)
 		return r;
 	r = probe_read(text, length, name, p, err);
@@ -167,7 +173,7 @@ static int probe_side(const struct preflight_arguments *a, int side, struct prob
 	if (!strncmp(name, "ssh:", 4))
 		return probe_ssh(a, side, p, err);
 	if (is_file(name))
-		return probe_text(name, name, p, err);
+		return probe_text(NULL, name, p, err);
 	return probe_device(name, &a->options, p, err);
 }
 

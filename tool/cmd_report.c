@@ -19,8 +19,7 @@ struct report_arguments {
 };
 
 static const struct argp_option options[] = {
-	{ "output", 'o', "FILE", 0, "Where to: a page, or the figures alone if the name ends in .svg; - for a page",
-	  0 },
+	{ "output", 'o', "FILE", 0, "Where to: one HTML page, or one SVG if the name ends in .svg; - for a page", 0 },
 	{ 0 },
 };
 
@@ -89,7 +88,7 @@ static int read_run(const char *from, struct report *r, struct vfmig_error *err)
 {
 	char *events = NULL;
 	size_t length = 0;
-	int e = read_text(from, from, EVENTS_BYTES_MAX, &events, &length, err);
+	int e = read_text(from, EVENTS_BYTES_MAX, &events, &length, err);
 	if (e == 0 && strlen(events) != length)
 		e = error_set(err, -EBADMSG, "%s: byte %zu is 0, expected text", from, strlen(events));
 	if (e == 0)

@@ -12,16 +12,6 @@
 #define FIRST_BYTES 65536u
 #define JSON_DEPTH 16
 
-static int open_text(const char *name, struct vfmig_link **ret, struct vfmig_error *err)
-{
-	char uri[4096];
-	if (!strncmp(name, "exec:", 5) || !strcmp(name, "-"))
-		return vfmig_link_open(name, VFMIG_LOAD, NULL, ret, err);
-	if ((size_t)snprintf(uri, sizeof(uri), "file:%s", name) >= sizeof(uri))
-		return error_errno(err, -ENAMETOOLONG, "%.64s...", name);
-	return vfmig_link_open(uri, VFMIG_LOAD, NULL, ret, err);
-}
-
 static int read_some(struct vfmig_link *link, char *to, size_t length, size_t *have, struct vfmig_error *err)
 {
 	ssize_t n = link_read(link, to + *have, length - *have, err);
@@ -55,12 +45,13 @@ static int read_all(struct vfmig_link *link, size_t most, char **text, size_t *h
 	return r;
 }
 
-int read_text(const char *from, const char *name, size_t most, char **ret, size_t *ret_length, struct vfmig_error *err)
+int read_link_text(const char *uri, const char *name, size_t most, char **ret, size_t *ret_length,
+		   struct vfmig_error *err)
 {
 	struct vfmig_link *link;
 	char *text = NULL;
 	size_t have = 0;
-	int r = open_text(from, &link, err);
+	int r = vfmig_link_open(uri, VFMIG_LOAD, NULL, &link, err);
 	if (r < 0)
 		return r;
 	snprintf(link->name, sizeof(link->name), "%s", name);
@@ -73,6 +64,14 @@ int read_text(const char *from, const char *name, size_t most, char **ret, size_
 	*ret = text;
 	*ret_length = have;
 	return 0;
+}
+
+int read_text(const char *path, size_t most, char **ret, size_t *ret_length, struct vfmig_error *err)
+{
+	char uri[4096];
+	if ((size_t)snprintf(uri, sizeof(uri), "%s%s", strcmp(path, "-") ? "file:" : "", path) >= sizeof(uri))
+		return error_errno(err, -ENAMETOOLONG, "%.64s...", path);
+	return read_link_text(uri, path, most, ret, ret_length, err);
 }
 
 int read_json(const char *text, size_t length, struct json_object **ret, struct vfmig_error *err)
@@ -102,6 +101,23 @@ struct json_object *json_member(struct json_object *o, const char *key, enum jso
 	return json_object_is_type(member, type) ? member : NULL;
 }
 
+size_t text_character(const char *text)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	const unsigned char *s = (const unsigned char *)text;
+	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+	uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
+	bool direction = (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+	bool none = c < least[n] || (c >= 0xd800 && c < 0xe000) || (c & 0xfffe) == 0xfffe || c > 0x10ffff;
+	return (s[0] >= 0x80 && s[0] < 0xc2) || s[0] >= 0xf8 || control || direction || none ? 0 : n;
+}
+
 const char *json_member_text(struct json_object *o, const char *key)
 {
 	struct json_object *member = json_member(o, key, json_type_string);
@@ -109,11 +125,9 @@ const char *json_member_text(struct json_object *o, const char *key)
 		return NULL;
 	const char *text = json_object_get_string(member);
 	size_t length = (size_t)json_object_get_string_len(member);
-	for (size_t i = 0; i < length; i++) {
-		unsigned char c = (unsigned char)text[i], next = (unsigned char)text[i + 1];
-		if (c < ' ' || c == 0x7f || (c == 0xc2 && next < 0xa0)) /* C0, C1 */
+	for (size_t i = 0, n; i < length; i += n)
+		if (!(n = text_character(text + i)))
 			return NULL;
-	}
 	return text;
 }
 

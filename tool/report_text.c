@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "output.h"
+#include "read_text.h"
 #include "report.h"
 
 static const struct {
@@ -195,26 +196,9 @@ bool report_finding(const struct report *r, unsigned n, char *text, size_t size)
 
 /* ------------------------------------------------------------------- text */
 
-/* Bytes of the character at `s`, 0: none that is to be shown as it is. */
-static size_t character(const unsigned char *s)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-	uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
-	bool direction = (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
-	bool none = c < least[n] || (c >= 0xd800 && c < 0xe000) || (c & 0xfffe) == 0xfffe || c > 0x10ffff;
-	return (s[0] >= 0x80 && s[0] < 0xc2) || s[0] >= 0xf8 || control || direction || none ? 0 : n;
-}
-
 static size_t put_one(FILE *f, const char *text)
 {
-	size_t n = character((const unsigned char *)text);
+	size_t n = text_character(text);
 	if (n == 0)
 		fputs("\xef\xbf\xbd", f);
 	else if (strchr("&<>\"'", *text))
@@ -234,10 +218,10 @@ void report_put_tail(FILE *f, const char *text, size_t most)
 {
 	size_t count = 0;
 	for (const char *s = text; *s; count++)
-		s += max_u64(character((const unsigned char *)s), 1);
+		s += max_u64(text_character(s), 1);
 	if (count > most)
 		fputs("\xe2\x80\xa6", f);
 	for (size_t skip = count > most ? count - most + 1 : 0; skip; skip--)
-		text += max_u64(character((const unsigned char *)text), 1);
+		text += max_u64(text_character(text), 1);
 	report_put(f, text);
 }

@@ -53,6 +53,8 @@ def files_and_folders(scratch):
     os.mkdir(scratch + "/folder")
     open(scratch + "/file", "w").close()
     both = [scratch + "/file", scratch + "/folder/"]
+    for name in ("two\nlines", "red\x1b[31m", "turned\u202e", "half\udcc3"):
+        open(scratch + "/f" + name, "w").close()
     equal(sorted(offers("inspect", scratch + "/f")), both)
     equal(sorted(offers("save", "--tls-creds", scratch + "/f")), both[1:])
     equal(sorted(offers("save", "-o", "file:%s/f" % scratch)), ["file:" + path for path in both])

@@ -270,6 +270,8 @@ def files_that_are_wrong(scratch):
     refused(lambda w: w.update(uri=None), "uri")
     refused(lambda w: w.update(uri="\x1b[2J"), "uri")
     refused(lambda w: w.update(uri="a\u009b2J"), "uri")
+    for turns in "\u200e\u200f\u2028\u202e\u2066\u2069":
+        refused(lambda w, c=turns: w.update(uri="sim:" + c), "uri")
     refused(lambda w: w["pci"].update(vendor=65536), "pci")
     refused(lambda w: w["pci"].update(revision=-1), "pci")
     refused(lambda w: w.update(config_space=None), "config_space")
@@ -286,7 +288,8 @@ def files_that_are_wrong(scratch):
 
 
 FAKE_SSH = """#!/bin/sh
-# ssh OPTION... -- HOST COMMAND, to this host: what it is called with is kept.
+# ssh OPTION... -- HOST COMMAND, to this host: what it is called with is kept, and what it reads.
+cat >>%(scratch)s/stdin
 while [ "$1" != -- ]; do echo "option $1" >>%(scratch)s/calls; shift; done
 printf 'host %%s\\ncommand %%s\\n' "$2" "$3" >>%(scratch)s/calls
 [ "$2" != down ] || { echo "ssh: connect to host down port 22: Connection refused" >&2; exit 255; }
@@ -316,11 +319,24 @@ def over_ssh(scratch):
     equal(result.code, 1)
     contains(result.err, "vfmig probe: %s: connecting to" % uri)
     with open(scratch + "/calls", encoding="utf-8") as f:
-        contains(f.read(), "host -oProxyCommand=x\ncommand vfmig probe --json 'vfio-user:")
+        contains(f.read(), "host -oProxyCommand=x\ncommand vfmig probe --json -- 'vfio-user:")
     assert not os.path.exists(scratch + "/pwned")
-    run_ok("preflight", "ssh:there/" + V2, V2, "--ssh", "ssh -p 2222", "--interface", "v2", env=env)
+    run_ok("preflight", "ssh:there/" + V2, V2, "--ssh", "ssh -p 2222", "--interface", "v2", "--timeout", "1234",
+           env=env)
     with open(scratch + "/calls", encoding="utf-8") as f:
-        contains(f.read(), "option -p\noption 2222\nhost there\ncommand vfmig probe --json --interface v2 'sim:")
+        contains(f.read(), "option -p\noption 2222\nhost there\ncommand vfmig probe --json --interface v2 "
+                 "--timeout 1234 -- 'sim:")
+
+
+@test
+def ssh_leaves_standard_input_alone(scratch):
+    """A probe comes from there."""
+    env = fake_ssh(scratch)
+    live = checks_of(V2, V2)
+    with open(probe_file(scratch, "a", V2), encoding="utf-8") as f:
+        found = json.loads(run_ok("preflight", "ssh:there/" + V2, "-", "--json", env=env, stdin=f).out)
+    equal(found["checks"], live["checks"])
+    equal(os.path.getsize(scratch + "/stdin"), 0)
 
 
 @test

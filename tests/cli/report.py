@@ -4,9 +4,10 @@ import html.parser
 import json
 import os
 import re
+import subprocess
 import xml.etree.ElementTree as ElementTree
 
-from tap import contains, equal, finish, main, run, run_fails, run_ok, start, test
+from tap import VFMIG, contains, equal, finish, main, run, run_fails, run_ok, start, test
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -240,6 +241,18 @@ def numbers_are_only_numbers(scratch):
 
 
 @test
+def many_states_that_took_no_time(scratch):
+    """All are not looked at for each: that would take minutes."""
+    lines = saved(scratch).splitlines()
+    state = next(e for e in map(json.loads, lines) if e["event"] == "state")
+    last = json.loads(lines[-1])["elapsed_ns"]
+    lines[-1:-1] = [json.dumps(dict(state, state="error", elapsed_ns=last))] * 150000
+    page = report_of(scratch, "\n".join(lines))
+    contains(page, "The save was done")
+    assert "error 0" not in page
+
+
+@test
 def files_that_are_wrong(scratch):
     path = scratch + "/run.json"
 
@@ -263,6 +276,17 @@ def files_that_are_wrong(scratch):
     refused(b"".join(state % i for i in range(65)), "more than 64 devices")
     refused(b" " * ((1 << 20) + 1) + b"\n", "line 1: more than 1048576 bytes")
     contains(run_fails("report", scratch + "/none", "-o", scratch + "/out.html").err, "No such file")
+
+
+@test
+def a_name_is_a_path(scratch):
+    """Whatever it begins with: a folder may hold a name that somebody else has chosen."""
+    name, vfmig = "exec:id>pwned;.json", os.path.abspath(VFMIG)
+    with open(os.path.join(scratch, name), "w", encoding="utf-8") as f:
+        f.write(saved(scratch))
+    made = subprocess.run([vfmig, "report", name, "-o", "out.html"], cwd=scratch, check=False)
+    assert not os.path.exists(scratch + "/pwned")
+    equal((made.returncode, os.path.exists(scratch + "/out.html")), (0, True))
 
 
 @test
