@@ -156,6 +156,8 @@ int check_nothing_loaded(struct check_run *r, const struct check *c, struct vfmi
 int check_truncated(struct check_run *r, const struct check *c, struct vfmig_error *err)
 {
 	(void)c;
+	if (r->kept.length == 1)
+		return check_skip(err, "a state of 1 byte is none or whole");
 	CHECK_TRY(truncated(r, 1, err));
 	CHECK_TRY(truncated(r, r->kept.length / 2, err));
 	return truncated(r, r->kept.length - 1, err);

@@ -159,6 +159,18 @@ static uint32_t done_by(const struct check_arguments *a, const struct check_run 
 	return does & CHECK_TOUCHES;
 }
 
+/* *ret_exit: what the command then ends with. */
+static int something_applies(const struct check_arguments *a, const struct check_run *r, int *ret_exit,
+			     struct vfmig_error *err)
+{
+	for (size_t i = 0; i < check_count; i++)
+		if (applies(r, &check_table[i]) && is_selected(a, &check_table[i]))
+			return 0;
+	*ret_exit = EXIT_USAGE;
+	return error_set(err, -EINVAL, "no check of that name applies to a %s device%s; --list tells which do",
+			 r->protocol == CHECK_V1 ? "v1" : "v2", r->has_p2p ? " with P2P states" : "");
+}
+
 static void say_what_is_done(const char *uri, uint32_t does, bool software)
 {
 	static const struct {
@@ -239,9 +251,12 @@ static int check_device(const struct check_arguments *a, const char *uri, struct
 	struct check_run *r = calloc(1, sizeof(*r));
 	struct access *access = NULL;
 	int e = r ? open_access(uri, &a->options, &access, err) : error_errno(err, -ENOMEM, "%s", uri);
+	bool opened = e == 0; /* else the error names it already */
 
 	if (e == 0)
 		e = check_run_begin(r, access, a->options.interface, err);
+	if (e == 0)
+		e = something_applies(a, r, ret_exit, err);
 	if (e == 0) {
 		uint32_t does = done_by(a, r);
 		bool software = !strcmp(access->ops->kind, "sim") || (!a->yes && check_is_software(r));
@@ -261,7 +276,7 @@ static int check_device(const struct check_arguments *a, const char *uri, struct
 		check_run_end(r);
 	access_close(access);
 	free(r);
-	return e < 0 ? error_prefix(err, e, "%s", uri) : 0;
+	return e >= 0 ? 0 : opened ? error_prefix(err, e, "%s", uri) : e;
 }
 
 static int check_all(const struct check_arguments *a)

@@ -134,6 +134,10 @@ def some_checks(scratch):
     result = run("check", ALL[0], "--check=nonsense*")
     equal((result.code, result.out), (2, ""))
     contains(result.err, "--list")
+    result = run("check", "sim:size=64K", "--check=arc-running-p2p-*")
+    equal((result.code, result.out), (2, ""))
+    equal(result.err, "vfmig check: sim:size=64K: " +
+          "no check of that name applies to a v1 device; --list tells which do\n")
 
 
 def stranger(scratch):
@@ -251,6 +255,7 @@ def no_device(scratch):
     equal(result.code, 1)
     contains(result.err, "vfmig check: vfio-user:")
     contains(result.out, "1 passed")
+    equal(result.err.count("vfio-user:"), 1)
     result = run("check", "sim:", "--interface=v2")
     equal((result.code, result.out), (1, ""))
     contains(result.err, "v2")
