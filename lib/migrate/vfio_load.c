@@ -123,11 +123,16 @@ static int write_behind(struct vfio_load *l, const uint8_t *data, size_t length,
 	return r;
 }
 
-static int take_data(struct vfio_load *l, const struct vfio_event *event, struct vfmig_error *err)
+static void count_data(struct vfio_load *l, const uint8_t *data, size_t length)
 {
 	if (l->digest && !l->plain)
-		XXH3_128bits_update(l->digest, event->data, event->length);
-	l->data_bytes += event->length;
+		XXH3_128bits_update(l->digest, data, length);
+	l->data_bytes += length;
+}
+
+static int take_data(struct vfio_load *l, const struct vfio_event *event, struct vfmig_error *err)
+{
+	count_data(l, event->data, event->length);
 	return l->checking  ? 0 :
 	       is_direct(l) ? l->protocol->ops->write_piece(l->protocol, event->data, event->length, err) :
 			      write_behind(l, event->data, event->length, err);
@@ -265,9 +270,7 @@ static int take_packet(void *opaque, bool config, uint8_t *data, size_t length, 
 		r = take_config_packet(l, data, length, err);
 	} else if (r == 0 && length > 0) {
 		l->data_packets++;
-		l->data_bytes += length;
-		if (l->digest && !l->plain)
-			XXH3_128bits_update(l->digest, data, length);
+		count_data(l, data, length);
 		r = l->protocol->ops->write_begin(l->protocol, length, err);
 		if (r == 0)
 			r = l->protocol->ops->write_piece(l->protocol, data, length, err);

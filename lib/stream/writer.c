@@ -169,8 +169,7 @@ int writer_flush(struct vfmig_writer *w, struct vfmig_error *err)
 			return (int)sent;
 		taken(w, (size_t)sent);
 	}
-	if (w->digest)
-		digest_wait(w->digest); /* what was referred to may change now */
+	writer_quiet(w); /* what was referred to may change now */
 	return 0;
 }
 
