@@ -34,7 +34,8 @@ def traced(*command):
         raise Skip("bpftrace needs root")
     # In a namespace of its own: the machine's mounts stay as they are.
     alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
-             'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"', "sh"]
+             '{ [ -e /sys/kernel/tracing/trace ] || mount -t tracefs tracefs /sys/kernel/tracing; } && exec "$@"',
+             "sh"]
     mounted = subprocess.run(alone + ["true"], stderr=subprocess.PIPE, text=True, check=False)
     if mounted.returncode != 0:
         raise Skip("tracefs cannot be mounted: " + " ".join(mounted.stderr.split()))
