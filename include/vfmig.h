@@ -490,9 +490,10 @@ enum vfmig_step { VFMIG_STEP_AGAIN = 0, VFMIG_STEP_WAIT = 1, VFMIG_STEP_DONE = 2
 
 /*
  * Does one piece of work: at most one transition (of all devices at the same
- * time, at the switch), or one piece (<= 1 MiB) of one transaction. Never blocks
- * on the link; a call to the device may take as long as the device takes. AGAIN:
- * call again at once if you like. WAIT: call again when vfmig_save_wait says so.
+ * time, at the switch), or one piece (<= 1 MiB) of one transaction. Never sleeps
+ * for the link, but looks for up to 50 us whether it becomes ready; a call to
+ * the device may take as long as the device takes. AGAIN: call again at once if
+ * you like. WAIT: call again when vfmig_save_wait says so.
  * DONE: saved and, on a link that goes both ways, loaded by the other side.
  * -errno: failed or cancelled; vfmig_save_status tells whether the devices were
  * put back and the source may run. Where the other side may have the state they

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
+#include "base/xxh3.h"
 #include "inspect_json.h"
 #include "pci_text.h"
 

@@ -22,6 +22,7 @@
  * says SHUT, 1, upon which the source may run again.
  */
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -379,17 +380,9 @@ static int do_stage(struct vfmig_load *l, struct vfmig_error *err)
 	return 0;
 }
 
-int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
+static int step(struct vfmig_load *l, struct vfmig_error *err)
 {
 	int r;
-	if (err)
-		*err = (struct vfmig_error) { 0 };
-	if (l->stage == DONE)
-		return VFMIG_STEP_DONE;
-	if (l->failed)
-		return error_set(err, l->failed, "the load has failed already");
-	if (l->participants.count == 0)
-		return error_set(err, -EINVAL, "nothing to load into: no device was added");
 	if (atomic_load(&l->cancelled) && l->stage < REPORT)
 		r = error_set(err, -ECANCELED, "cancelled");
 	else
@@ -404,6 +397,29 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 	if (r < 0)
 		return fail(l, r, err);
 	return l->stage == DONE ? VFMIG_STEP_DONE : VFMIG_STEP_AGAIN;
+}
+
+int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
+{
+	if (err)
+		*err = (struct vfmig_error) { 0 };
+	if (l->stage == DONE)
+		return VFMIG_STEP_DONE;
+	if (l->failed)
+		return error_set(err, l->failed, "the load has failed already");
+	if (l->participants.count == 0)
+		return error_set(err, -EINVAL, "nothing to load into: no device was added");
+	for (;;) {
+		uint64_t before = l->status.total_bytes;
+		int r = step(l, err);
+		if (r == VFMIG_STEP_WAIT && l->status.total_bytes != before)
+			r = VFMIG_STEP_AGAIN; /* there may be more */
+		if (r == VFMIG_STEP_AGAIN)
+			spin_found(&l->spin);
+		if (r != VFMIG_STEP_WAIT || !spin_again(&l->spin))
+			return r;
+		sched_yield();
+	}
 }
 
 int vfmig_load_wait(struct vfmig_load *load, short *ret_events)

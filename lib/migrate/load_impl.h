@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "base/spin.h"
 #include "migrate/channels.h"
 #include "migrate/downtime.h"
 #include "migrate/handlers.h"
@@ -43,6 +44,7 @@ struct vfmig_load {
 	bool told_unmarked;
 	int failed;
 	short wait_events;
+	struct spin spin;
 
 	_Atomic bool cancelled;
 	int cancel_fd;

@@ -161,6 +161,14 @@ uint64_t outlets_bytes(const struct outlets *o)
 	return o->bytes;
 }
 
+uint64_t outlets_sent(const struct outlets *o)
+{
+	uint64_t left = 0;
+	for (unsigned int i = 0; i < o->count; i++)
+		left += o->list[i].head_length + o->list[i].piece.length - o->list[i].sent;
+	return o->bytes - left;
+}
+
 uint64_t outlets_packed_bytes(const struct outlets *o)
 {
 	uint64_t bytes = 0;

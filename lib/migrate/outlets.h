@@ -29,6 +29,8 @@ int outlets_pump(struct outlets *o, bool all, struct vfmig_error *err);
 void outlets_put(struct outlets *o, const struct multifd_packet *packet, const struct protocol_piece *piece);
 
 uint64_t outlets_bytes(const struct outlets *o);
+/* Of these, what the links have taken. */
+uint64_t outlets_sent(const struct outlets *o);
 /* What they have become, with compression. */
 uint64_t outlets_packed_bytes(const struct outlets *o);
 /* An fd that is readable when outlets_pump has something to do, or the link one of these events. */

@@ -3,11 +3,12 @@
 #include "migrate/read_ahead.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "base/buffers.h"
 #include "base/worker.h"
 
 #define AHEAD 8u /* pieces, beside those that are held */
+#define WORTH_WAKING (AHEAD / 2) /* so many free buffers: to wake the thread for each costs more than it reads in */
 #define BUFFERS_MAX (AHEAD + VFMIG_MULTIFD_CHANNELS_MAX + 1)
 
 struct read_ahead {
@@ -19,6 +20,7 @@ struct read_ahead {
 
 	struct protocol *of; /* what is read ahead; NULL: nothing */
 	bool stop, reading;
+	struct spin spin;
 	/* Read and not taken, in order; the last one may be the end, with `code` and `error` when it is a failure. */
 	struct protocol_piece queue[BUFFERS_MAX + 1];
 	unsigned int first, count;
@@ -90,8 +92,7 @@ int read_ahead_new(unsigned int held, struct read_ahead **ret, struct vfmig_erro
 		a->num_free = a->buffers;
 		for (unsigned int i = 0; i < a->buffers; i++)
 			a->free_list[i] = i;
-		r = -posix_memalign((void **)&a->memory, (size_t)sysconf(_SC_PAGESIZE),
-				    (size_t)a->buffers * READ_AHEAD_BYTES);
+		r = buffers_new((size_t)a->buffers * READ_AHEAD_BYTES, &a->memory);
 	}
 	if (r == 0)
 		r = worker_start(&a->worker, read_all, a);
@@ -136,7 +137,8 @@ static int next_ahead(struct read_ahead *a, struct protocol *p, struct protocol_
 		pthread_cond_signal(&a->worker.wake_thread);
 	}
 	while (!a->count && !a->ended)
-		pthread_cond_wait(&a->worker.wake_owner, &a->worker.lock);
+		worker_wait(&a->worker, &a->worker.wake_owner, &a->spin);
+	spin_found(&a->spin);
 	if (a->count) {
 		*ret = a->queue[a->first];
 		a->first = (a->first + 1) % (BUFFERS_MAX + 1);
@@ -168,7 +170,7 @@ void read_ahead_release(struct read_ahead *a, const struct protocol_piece *piece
 		return;
 	pthread_mutex_lock(&a->worker.lock);
 	give_back(a, piece->data);
-	if (a->num_free == 1)
+	if (a->num_free == WORTH_WAKING)
 		pthread_cond_signal(&a->worker.wake_thread);
 	pthread_mutex_unlock(&a->worker.lock);
 }

@@ -30,6 +30,7 @@
  * With a vfmig, which asks before it runs, it is the handover that knows.
  */
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -111,8 +112,6 @@ void vfmig_save_free(struct vfmig_save *save)
 	if (!save)
 		return;
 	struct vfmig_error ignored;
-	if (save->writer)
-		writer_quiet(save->writer);
 	if (save->stage != DONE && !save->failed && save->writer && !save->taken_back && !may_run_there(save)) {
 		(void)cancel(save, &ignored);
 		if (!save->taken_back)
@@ -171,7 +170,6 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 {
 	struct vfmig_error trouble = { 0 };
 	char cause[sizeof(trouble.message)] = "";
-	writer_quiet(s->writer);
 	s->failed = code;
 	phase_enter(&s->status, "save", atomic_load(&s->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED);
 	if (s->taken_back)
@@ -270,16 +268,8 @@ static int wait_answer(struct vfmig_save *s)
 	return s->draining ? -EAGAIN : 0;
 }
 
-int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
+static int step(struct vfmig_save *s, struct vfmig_error *err)
 {
-	if (s->stage == DONE)
-		return VFMIG_STEP_DONE;
-	if (s->failed)
-		return error_set(err, s->failed, "the save has failed already");
-	if (s->stage == HEADER && s->participants.count == 0)
-		return error_set(err, -EINVAL, "nothing to save: no device was added");
-	if (err)
-		*err = (struct vfmig_error) { 0 };
 	int r = 0;
 	s->pausing = false;
 	if (atomic_load(&s->cancelled) && s->handover.state != HANDOVER_DONE)
@@ -306,6 +296,34 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 	if (r < 0)
 		return fail(s, r, err);
 	return s->stage == DONE ? VFMIG_STEP_DONE : VFMIG_STEP_AGAIN;
+}
+
+static uint64_t bytes_sent(const struct vfmig_save *s)
+{
+	return writer_sent(s->writer) + (s->outlets ? outlets_sent(s->outlets) : 0);
+}
+
+int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
+{
+	if (s->stage == DONE)
+		return VFMIG_STEP_DONE;
+	if (s->failed)
+		return error_set(err, s->failed, "the save has failed already");
+	if (s->stage == HEADER && s->participants.count == 0)
+		return error_set(err, -EINVAL, "nothing to save: no device was added");
+	if (err)
+		*err = (struct vfmig_error) { 0 };
+	for (;;) {
+		uint64_t before = bytes_sent(s);
+		int r = step(s, err);
+		if (r == VFMIG_STEP_WAIT && !s->pausing && bytes_sent(s) != before)
+			r = VFMIG_STEP_AGAIN; /* there may be room again */
+		if (r == VFMIG_STEP_AGAIN)
+			spin_found(&s->spin);
+		if (r != VFMIG_STEP_WAIT || s->pausing || !spin_again(&s->spin))
+			return r;
+		sched_yield();
+	}
 }
 
 int vfmig_save_wait(struct vfmig_save *save, short *ret_events)

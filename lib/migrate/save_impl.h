@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "base/spin.h"
 #include "migrate/downtime.h"
 #include "migrate/handlers.h"
 #include "migrate/handover.h"
@@ -64,6 +65,7 @@ struct vfmig_save {
 	uint64_t finish_offset; /* in the stream, of what only FINISH puts; 0: not there yet */
 	bool refused;		/* the other side said that it will not run */
 	short wait_events;
+	struct spin spin;
 	int failed; /* the errno it ended with */
 
 	_Atomic bool cancelled;

@@ -10,7 +10,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "migrate/handlers.h"
 #include "migrate/vfio_config.h"
@@ -74,13 +73,10 @@ static int load_setup(void *opaque, struct vfmig_error *err)
 		    vfmig_state_name(l->initial));
 	if (r == 0)
 		r = pci_config_read(l->device, &l->config, err);
-	if (r == 0) {
+	if (r == 0)
 		forget(l);
-		if (!l->checking)
-			r = set_state(l, VFMIG_STATE_RESUMING, err);
-		if (r == 0 && !l->checking && l->protocol->ops->prepare)
-			l->protocol->ops->prepare(l->protocol, true);
-	}
+	if (r == 0 && !l->checking)
+		r = set_state(l, VFMIG_STATE_RESUMING, err);
 	return r < 0 ? named(l, r, "setup", err) : 0;
 }
 
@@ -310,10 +306,7 @@ static int verify(void *opaque, const struct description_device *d, struct vfmig
 	struct vfio_load *l = opaque;
 	char hex[DIGEST_HEX];
 	bool digests = l->digest && l->by_channels && !l->plain; /* else the seal says it */
-	if (digests) {
-		XXH128_hash_t hash = XXH3_128bits_digest(l->digest);
-		description_hex(hash.high64, hash.low64, hex);
-	}
+	description_digest(l->digest, hex);
 	int r = 0;
 	if (d->data_bytes != l->data_bytes || d->data_packets != l->data_packets)
 		r = error_set(err, -EBADMSG,
@@ -465,5 +458,8 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	added->has_all = has_all;
 	added->initial_loaded = initial_loaded;
 	added->free = vfio_load_free;
+	/* Now, and not in load_setup: with a device that has no pre-copy the source is stopped by then. */
+	if (l->protocol->ops->prepare)
+		l->protocol->ops->prepare(l->protocol, true);
 	return 0;
 }

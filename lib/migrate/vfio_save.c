@@ -17,7 +17,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -342,13 +341,9 @@ static void describe(void *opaque, struct description_device *ret)
 	ret->data_bytes = s->data_bytes;
 	ret->data_packets = s->data_packets;
 	ret->config_bytes = s->record.length;
-	strcpy(ret->data_digest, DESCRIPTION_NO_DIGEST);
-	if (!s->digest)
-		return;
-	XXH128_hash_t hash = XXH3_128bits_digest(s->digest);
-	description_hex(hash.high64, hash.low64, ret->data_digest);
-	if (s->outlets) {
-		hash = XXH3_128bits(s->record.bytes, s->record.length);
+	description_digest(s->digest, ret->data_digest);
+	if (s->digest && s->outlets) {
+		XXH128_hash_t hash = XXH3_128bits(s->record.bytes, s->record.length);
 		description_hex(hash.high64, hash.low64, ret->config_digest);
 	}
 }

@@ -3,15 +3,16 @@
 #include "migrate/write_behind.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "base/buffers.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/worker.h"
 
 #define BEHIND 8u
+#define WORTH_WAKING (BEHIND / 2) /* with so many left, who waits for room: each wake costs more than it writes in */
 /* A write that takes less is done at once: about what it takes to wake a thread, and two threads share the caches. */
-#define WRITE_AT_ONCE_NS 50000u
+#define WRITE_AT_ONCE_NS 20000u
 
 struct write_behind {
 	struct worker worker;
@@ -64,7 +65,8 @@ static void *write_all(void *opaque)
 		b->code = r;
 		b->first = (b->first + 1) % BEHIND;
 		b->count--;
-		pthread_cond_signal(&b->worker.wake_owner);
+		if (b->count == WORTH_WAKING || !b->count)
+			pthread_cond_signal(&b->worker.wake_owner);
 	}
 	pthread_mutex_unlock(&b->worker.lock);
 	return NULL;
@@ -76,8 +78,7 @@ int write_behind_new(struct write_behind **ret, struct vfmig_error *err)
 	if (!b)
 		return error_errno(err, -ENOMEM, "writing behind");
 	worker_init(&b->worker);
-	int r = -posix_memalign((void **)&b->memory, (size_t)sysconf(_SC_PAGESIZE),
-				(size_t)BEHIND * WRITE_BEHIND_BYTES);
+	int r = buffers_new((size_t)BEHIND * WRITE_BEHIND_BYTES, &b->memory);
 	if (r == 0)
 		r = worker_start(&b->worker, write_all, b);
 	if (r < 0) {

@@ -3,6 +3,7 @@
 #include "stream/description.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "stream/description_json.h"
 
@@ -34,6 +35,15 @@ const struct description_device *description_find(const struct description *d, c
 			return &d->devices[i];
 	}
 	return NULL;
+}
+
+void description_digest(const XXH3_state_t *state, char hex[DIGEST_HEX])
+{
+	strcpy(hex, DESCRIPTION_NO_DIGEST);
+	if (!state)
+		return;
+	XXH128_hash_t h = XXH3_128bits_digest(state);
+	description_hex(h.high64, h.low64, hex);
 }
 
 void description_hex(uint64_t high, uint64_t low, char hex[DIGEST_HEX])

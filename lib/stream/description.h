@@ -16,12 +16,15 @@
 #define VFMIG_STREAM_DESCRIPTION_H
 
 #include "base/error.h"
+#include "base/xxh3.h"
 #include "stream/wire.h"
 
 #define DIGEST_HEX 33 /* 32 digits and a NUL */
 #define DESCRIPTION_NO_DIGEST "00000000000000000000000000000000" /* in a stream that was written without */
 
 /* An XXH3-128 as it is written everywhere: high half first, lower case. */
+/* Of a finished XXH3 state; NULL: DESCRIPTION_NO_DIGEST. */
+void description_digest(const XXH3_state_t *state, char hex[DIGEST_HEX]);
 void description_hex(uint64_t high, uint64_t low, char hex[DIGEST_HEX]);
 
 /* What a PCI function is; all in host order. */

@@ -36,9 +36,10 @@ static int allocate(struct reader *r, struct vfmig_error *err)
 	if (posix_memalign((void **)&r->buffer, (size_t)sysconf(_SC_PAGESIZE), r->capacity))
 		r->buffer = NULL;
 	r->sections = calloc(READER_SECTIONS_MAX, sizeof(*r->sections));
-	r->digest = digest_new();
+	r->digest = XXH3_createState();
 	if (!r->buffer || !r->sections || !r->digest)
 		return error_errno(err, -ENOMEM, "stream reader");
+	XXH3_128bits_reset(r->digest);
 	return 0;
 }
 
@@ -64,7 +65,7 @@ void reader_free(struct reader *r)
 {
 	if (!r)
 		return;
-	digest_free(r->digest);
+	XXH3_freeState(r->digest);
 	reader_hold_free(r->hold);
 	description_sizes_free(r->sizes);
 	description_clear(&r->description);
@@ -203,7 +204,7 @@ static int add_section(struct reader *r, const struct reader_section *s, struct 
 		r->plain = s->section_id == WIRE_VFMIG_PLAIN_ID;
 		r->marked = r->plain || s->section_id == WIRE_VFMIG_SECTION_ID;
 		if (r->plain || !r->marked) {
-			digest_free(r->digest);
+			XXH3_freeState(r->digest);
 			r->digest = NULL;
 		}
 	}

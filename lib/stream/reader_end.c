@@ -126,9 +126,7 @@ static int check_seal(struct reader *r, size_t length, struct vfmig_error *err)
 	if (length < SEAL_BYTES)
 		return reader_broken(r, FAULT_SEAL, 0, err, "the description is too short for a seal");
 	reader_take(r, HEAD + length - SEAL_BYTES);
-	strcpy(r->seal, DESCRIPTION_NO_DIGEST);
-	if (r->digest)
-		digest_get(r->digest, r->seal);
+	description_digest(r->digest, r->seal);
 	strcpy(expected, r->seal);
 	strcpy(expected + DIGEST_HEX - 1, DESCRIPTION_TAIL);
 	if (memcmp(reader_bytes(r), expected, SEAL_BYTES) != 0) {

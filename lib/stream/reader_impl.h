@@ -6,7 +6,7 @@
 #include <inttypes.h>
 
 #include "base/bytes.h"
-#include "stream/digest.h"
+#include "stream/description.h"
 #include "stream/ram.h"
 #include "stream/reader.h"
 #include "stream/vfio_packets.h"
@@ -42,7 +42,7 @@ struct reader {
 	bool link_ended;
 	size_t refused; /* bytes that were not enough for the body function; 0: none were shown to it */
 
-	struct digest *digest; /* of all that was taken; NULL for a stream without a seal */
+	XXH3_state_t *digest; /* of all that was taken; NULL for a stream without a seal */
 	bool marked, verified;
 	reader_watch_fn *watch; /* of bodies' bytes; NULL: nobody does */
 	void *watch_opaque;
@@ -82,7 +82,7 @@ ssize_t reader_fill(struct reader *r, size_t most, struct vfmig_error *err);
 /* The same into a place that is not the buffer, when nothing is in that: reader_take is not for these. */
 ssize_t reader_read(struct reader *r, void *into, size_t length, struct vfmig_error *err);
 void reader_take(struct reader *r, size_t n);
-/* As it, of bytes that digest_start has got already. */
+/* As it, of bytes that the digest has got already. */
 void reader_take_digested(struct reader *r, size_t n);
 /* Bytes of the body that nobody wants: how many of `n` were passed over unread, in a file without a digest. */
 uint64_t reader_pass(struct reader *r, uint64_t n);

@@ -35,7 +35,7 @@ int reader_truncated(struct reader *r, uint64_t missing, const char *what, struc
 void reader_take(struct reader *r, size_t n)
 {
 	if (r->digest)
-		digest_update(r->digest, reader_bytes(r), n);
+		XXH3_128bits_update(r->digest, reader_bytes(r), n);
 	reader_take_digested(r, n);
 }
 

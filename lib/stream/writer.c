@@ -6,19 +6,20 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "stream/digest.h"
 
 /* What a handler may copy in one call, and room for the framing around it. */
 #define QUEUE_BYTES ((64u << 10) + 1024u)
+/* Of a reference so much is digested at a time, which is in the cache still when it is sent. Measured (doc/speed.md). */
+#define DIGEST_PIECE (1u << 20)
 
 struct vfmig_writer {
 	struct vfmig_link *link;
-	struct digest *digest; /* NULL: the stream has none */
+	XXH3_state_t *digest; /* NULL: the stream has none */
 	uint64_t offset;
 	uint8_t *queue; /* [sent, used) waits to be sent */
 	size_t sent, used;
 	const uint8_t *ref; /* sent after the queue */
-	size_t ref_left;
+	size_t ref_left, ref_digested; /* of what is left, from its begin */
 	bool overflow; /* a put had no room, or came after a reference */
 	char *description; /* what the last reference points to, at the end */
 };
@@ -30,18 +31,19 @@ int writer_new(struct vfmig_link *link, struct vfmig_writer **ret, struct vfmig_
 		return error_errno(err, -ENOMEM, "stream writer");
 	w->link = link;
 	w->queue = malloc(QUEUE_BYTES);
-	w->digest = digest_new();
+	w->digest = XXH3_createState();
 	if (!w->queue || !w->digest) {
 		writer_free(w);
 		return error_errno(err, -ENOMEM, "stream writer");
 	}
+	XXH3_128bits_reset(w->digest);
 	*ret = w;
 	return 0;
 }
 
 void writer_without_digest(struct vfmig_writer *w)
 {
-	digest_free(w->digest);
+	XXH3_freeState(w->digest);
 	w->digest = NULL;
 }
 
@@ -49,16 +51,10 @@ void writer_free(struct vfmig_writer *w)
 {
 	if (!w)
 		return;
-	digest_free(w->digest);
+	XXH3_freeState(w->digest);
 	free(w->queue);
 	free(w->description);
 	free(w);
-}
-
-void writer_quiet(struct vfmig_writer *w)
-{
-	if (w->digest)
-		digest_wait(w->digest);
 }
 
 uint64_t writer_offset(const struct vfmig_writer *w)
@@ -79,7 +75,7 @@ bool writer_holds_ref(const struct vfmig_writer *w)
 static void count(struct vfmig_writer *w, const void *data, size_t length)
 {
 	if (w->digest)
-		digest_update(w->digest, data, length);
+		XXH3_128bits_update(w->digest, data, length);
 	w->offset += length;
 }
 
@@ -107,8 +103,7 @@ void vfmig_put_ref(struct vfmig_writer *w, const void *data, size_t length)
 		return;
 	w->ref = data;
 	w->ref_left = length;
-	if (w->digest)
-		digest_start(w->digest, data, length);
+	w->ref_digested = 0;
 	w->offset += length;
 }
 
@@ -150,7 +145,19 @@ static void taken(struct vfmig_writer *w, size_t n)
 	if (n > from_queue) {
 		w->ref += n - from_queue;
 		w->ref_left -= n - from_queue;
+		w->ref_digested -= n - from_queue;
 	}
+}
+
+/* How much of the reference can be sent: what is digested. */
+static size_t sendable(struct vfmig_writer *w)
+{
+	if (!w->ref_digested) {
+		w->ref_digested = !w->digest || w->ref_left < DIGEST_PIECE ? w->ref_left : DIGEST_PIECE;
+		if (w->digest)
+			XXH3_128bits_update(w->digest, w->ref, w->ref_digested);
+	}
+	return w->ref_digested;
 }
 
 int writer_flush(struct vfmig_writer *w, struct vfmig_error *err)
@@ -163,13 +170,12 @@ int writer_flush(struct vfmig_writer *w, struct vfmig_error *err)
 		if (w->used > w->sent)
 			iov[n++] = (struct iovec) { w->queue + w->sent, w->used - w->sent };
 		if (w->ref_left)
-			iov[n++] = (struct iovec) { (void *)(uintptr_t)w->ref, w->ref_left };
+			iov[n++] = (struct iovec) { (void *)(uintptr_t)w->ref, sendable(w) };
 		ssize_t sent = link_writev(w->link, iov, n, err);
 		if (sent < 0)
 			return (int)sent;
 		taken(w, (size_t)sent);
 	}
-	writer_quiet(w); /* what was referred to may change now */
 	return 0;
 }
 
@@ -225,14 +231,12 @@ static int seal(struct vfmig_writer *w, size_t text_length)
 		return -ENOMEM;
 	w->description = whole;
 	count(w, whole, text_length);
-	strcpy(whole + text_length, DESCRIPTION_NO_DIGEST);
-	if (w->digest)
-		digest_get(w->digest, whole + text_length);
+	description_digest(w->digest, whole + text_length);
 	strcpy(whole + text_length + DIGEST_HEX - 1, DESCRIPTION_TAIL);
 	size_t length = text_length + strlen(whole + text_length);
 	count(w, whole + text_length, length - text_length);
 	w->ref = (const uint8_t *)whole;
-	w->ref_left = length;
+	w->ref_left = w->ref_digested = length;
 	return 0;
 }
 

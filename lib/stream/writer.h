@@ -5,8 +5,7 @@
  * What is put is queued: small things are copied into one buffer (64 KiB), one
  * large thing at a time is referred to where it lies. writer_flush sends until
  * the queue is empty (0) or the link is full (-EAGAIN). Nothing may be put
- * while the queue holds a reference. Every byte put is counted and digested (a large one's, in a
- * thread, while it is being sent).
+ * while the queue holds a reference. Every byte put is counted and digested.
  */
 #ifndef VFMIG_STREAM_WRITER_H
 #define VFMIG_STREAM_WRITER_H
@@ -24,9 +23,6 @@ void writer_free(struct vfmig_writer *w);
 /* 0: nothing is left in the queue. -EAGAIN: poll the link. Also reports an
  * overflow of the queue (-ENOBUFS) by an earlier put. */
 int writer_flush(struct vfmig_writer *w, struct vfmig_error *err);
-
-/* What was referred to is not looked at any more, though it may not be out: nothing is to be flushed after it. */
-void writer_quiet(struct vfmig_writer *w);
 
 /* Bytes put so far: the offset of the next one. */
 uint64_t writer_offset(const struct vfmig_writer *w);

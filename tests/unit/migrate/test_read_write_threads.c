@@ -3,8 +3,14 @@
 #include "harness.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include "base/buffers.h"
+#include "base/clock.h"
+#include "base/spin.h"
 #include "migrate/read_ahead.h"
 #include "migrate/write_behind.h"
 
@@ -291,6 +297,66 @@ static void test_drop_in_the_middle(void **state)
 	assert_int_equal(f.ends, ends);
 }
 
+/* --------------------------------------------------------- what both are made of */
+
+/* How often it says so, before the sleep that ends every row of them. */
+static unsigned int looks(struct spin *s)
+{
+	unsigned int n = 0;
+	while (spin_again(s))
+		n++;
+	return n;
+}
+
+/* In vain, ever more sleeps follow each other without a look, up to a limit; found, all begins anew. */
+static void test_looks_again_for_a_moment(void **state)
+{
+	static const unsigned int expected[] = { 1, 3, 7, 15, 31, 63, 127, 127 };
+	struct spin s = { 0 };
+	(void)state;
+	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+		uint64_t began_ns = clock_now_ns();
+		assert_true(looks(&s) > 0);
+		assert_true(clock_now_ns() - began_ns >= 50000);
+		for (unsigned int n = 0; n < expected[i]; n++)
+			assert_int_equal(looks(&s), 0);
+	}
+	assert_true(spin_again(&s));
+	spin_found(&s);
+	assert_true(looks(&s) > 0);
+	assert_int_equal(looks(&s), 0);
+	assert_true(looks(&s) > 0);
+}
+
+/* What woke the thread is no look that succeeded. */
+static void test_found_after_a_sleep_forgives_nothing(void **state)
+{
+	struct spin s = { 0 };
+	(void)state;
+	assert_true(looks(&s) > 0);
+	assert_int_equal(looks(&s), 0);
+	spin_found(&s);
+	assert_true(looks(&s) > 0);
+	for (unsigned int n = 0; n < 3; n++)
+		assert_int_equal(looks(&s), 0);
+	assert_true(looks(&s) > 0);
+}
+
+static void test_buffers_are_there(void **state)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = ((size_t)2 << 20) + 3 * page;
+	unsigned char resident[1024];
+	uint8_t *memory;
+	(void)state;
+	assert_int_equal(buffers_new(bytes, &memory), 0);
+	assert_int_equal((uintptr_t)memory % page, 0);
+	assert_true(bytes / page <= sizeof(resident));
+	assert_int_equal(mincore(memory, bytes, resident), 0);
+	for (size_t i = 0; i < bytes / page; i++)
+		assert_true(resident[i] & 1);
+	free(memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -300,6 +366,9 @@ int main(void)
 		cmocka_unit_test(test_writes_in_order),
 		cmocka_unit_test(test_a_failed_write_is_the_last),
 		cmocka_unit_test(test_drop_in_the_middle),
+		cmocka_unit_test(test_looks_again_for_a_moment),
+		cmocka_unit_test(test_found_after_a_sleep_forgives_nothing),
+		cmocka_unit_test(test_buffers_are_there),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,6 +225,44 @@ static void the_queue_is_bounded(void **state)
 	memory_clear(&m);
 }
 
+/* A reference is digested piece by piece; in whatever parts it is sent, the seal is that of all bytes before it. */
+static void a_large_reference_is_sealed(void **state)
+{
+	static const size_t chunks[] = { 0, 4096, 1000003 };
+	static uint8_t data[(3 << 20) + 5];
+	const struct description d = { .machine = "pc-q35-7.2" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 2654435761u >> 11);
+	for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+		struct memory_link m;
+		struct vfmig_writer *w;
+		struct vfmig_error err;
+		char hex[DIGEST_HEX];
+
+		memory_init(&m);
+		m.chunk = chunks[i];
+		m.dry = m.chunk > 0;
+		assert_int_equal(writer_new(&m.link, &w, &err), 0);
+		writer_header(w, d.machine);
+		vfmig_put_ref(w, data, sizeof(data));
+		while (writer_flush(w, &err) == -EAGAIN)
+			;
+		assert_int_equal(writer_sent(w), writer_offset(w));
+		assert_int_equal(writer_finish(w, &d, &err), 0);
+		while (writer_flush(w, &err) == -EAGAIN)
+			;
+		size_t sealed = m.length - strlen(DESCRIPTION_TAIL) - (DIGEST_HEX - 1);
+		XXH128_hash_t h = XXH3_128bits(m.data, sealed);
+		description_hex(h.high64, h.low64, hex);
+		assert_memory_equal(m.data + sealed, hex, DIGEST_HEX - 1);
+		assert_non_null(memmem(m.data, m.length, data, sizeof(data)));
+		writer_free(w);
+		memory_clear(&m);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -236,6 +274,7 @@ int main(void)
 		cmocka_unit_test(unmarked_ends_at_eof),
 		cmocka_unit_test(marked_needs_its_description),
 		cmocka_unit_test(the_queue_is_bounded),
+		cmocka_unit_test(a_large_reference_is_sealed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
