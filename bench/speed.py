@@ -28,7 +28,7 @@ OFF = ["--no-digest"]
 def on(cpu):
     """What is started here runs there."""
     before = os.sched_getaffinity(0)
-    if ARGS.pin:
+    if ARGS.pin == "both" or (ARGS.pin == "peer" and cpu == PEER_CPU):
         os.sched_setaffinity(0, {cpu})
     try:
         yield
@@ -216,9 +216,11 @@ def run_row(name):
                     f.write(b"\x5a" * (1 << 20))
         for _ in range(ARGS.rounds):
             for who in row["who"]:
+                if ARGS.who and who.name not in ARGS.who:
+                    continue
                 its = size // UNMAPPED_SHARE if who.name in row.get("slow", []) else size
                 runs[who.name].append(measured(row, who, its, stream, lost))
-    result = {"bytes": size, "runs": runs, "lost": lost, "summary": {who: summary(r) for who, r in runs.items()}}
+    result = {"bytes": size, "runs": runs, "lost": lost, "summary": {who: summary(r) for who, r in runs.items() if r}}
     print_row(name, result)
     return result
 
@@ -281,11 +283,13 @@ def size_of(text):
 def arguments():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--row", action="append", choices=list(ROWS), help="only this one; may be repeated")
+    p.add_argument("--who", action="append", help="only these (vfmig, limit, QEMU 10.0, ...), vfmig among them")
     p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--size", type=size_of, default=GIB, help="of the state (1G)")
     p.add_argument("--section", type=size_of, default=16 << 20, help="data section, of whole MiB (16M)")
     p.add_argument("--check", choices=["all", "spot"], default="spot", help="what a loading device looks at")
-    p.add_argument("--pin", action="store_true", help="who saves or loads to CPU 0, the other end to CPU 1")
+    p.add_argument("--pin", choices=["none", "peer", "both"], default="none",
+                   help="the other end to CPU 1 (peer), and who saves or loads to CPU 0 (both)")
     p.add_argument("--output", default=os.path.join(os.path.dirname(tap.VFMIG), "bench", "speed"),
                    help="writes OUTPUT.json, OUTPUT.svg and OUTPUT.md")
     return p.parse_args()

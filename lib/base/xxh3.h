@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * xxh3.h: libxxhash, where it has that with the widest instructions of the CPU that it runs on: measured, 50 GiB/s in the
+ * xxh3.h: libxxhash, where it can with the widest instructions of the CPU that it runs on: measured, 50 GiB/s in the
  * cache instead of the 18 that every x86-64 can do.
  */
 #ifndef VFMIG_BASE_XXH3_H

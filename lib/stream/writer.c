@@ -9,7 +9,7 @@
 
 /* What a handler may copy in one call, and room for the framing around it. */
 #define QUEUE_BYTES ((64u << 10) + 1024u)
-/* Of a reference so much is digested at a time, which is in the cache still when it is sent. Measured (doc/speed.md). */
+/* Of a reference so much is digested at a time, and is in the cache still when it is sent. Measured (doc/speed.md). */
 #define DIGEST_PIECE (1u << 20)
 
 struct vfmig_writer {
