@@ -14,6 +14,7 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 os.environ.setdefault("VFMIG", os.path.join(TOP, "build", "vfmig"))
 sys.path.insert(0, os.path.join(TOP, "tests", "shim"))
 import qemu  # noqa: E402
+import speed_profile  # noqa: E402
 import tap  # noqa: E402  (qemu knows the way to it)
 
 BENCH = os.path.join(os.path.dirname(tap.VFMIG), "bench")
@@ -180,7 +181,7 @@ def measure(row, who, size, stream):
     got = json.loads(out)
     ns = got["last_ns"] - got["first_ns"]
     seconds, gib = ns / 1e9, size / GIB
-    return {"arrived": got["bytes"], "ms": ns / 1e6, "gib_s": gib / seconds, "said_downtime_ms": said,
+    return {"pid": got["peer_pid"], "first_ns": got["first_ns"], "last_ns": got["last_ns"], "arrived": got["bytes"], "ms": ns / 1e6, "gib_s": gib / seconds, "said_downtime_ms": said,
             "cpu_s_gib": got["peer_cpu_ns"] / 1e9 / gib, "peer_cpu_s_gib": got["own_cpu_ns"] / 1e9 / gib}
 
 
@@ -203,10 +204,9 @@ def summary(runs):
     return result
 
 
-def run_row(name):
-    row = ROWS[name]
-    size = min(ARGS.size, row.get("size", ARGS.size))
-    runs, lost = {who.name: [] for who in row["who"]}, []
+@contextlib.contextmanager
+def streams(row, size):
+    """What the loads of a row read, and beside it (.raw) what the limit reads; None: it saves."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch:
         stream = record(row, size, scratch) if "machine" in row else None
         if stream:
@@ -214,15 +214,41 @@ def run_row(name):
                 f.truncate(size)
                 for at in range(0, size, 1 << 20):
                     f.write(b"\x5a" * (1 << 20))
+        yield stream
+
+
+def those_asked_for(row, size):
+    """Who, and the size of its state."""
+    for who in row["who"]:
+        if not ARGS.who or who.name in ARGS.who:
+            yield who, size // UNMAPPED_SHARE if who.name in row.get("slow", []) else size
+
+
+def run_row(name):
+    row = ROWS[name]
+    size = min(ARGS.size, row.get("size", ARGS.size))
+    runs, lost = {who.name: [] for who in row["who"]}, []
+    with streams(row, size) as stream:
         for _ in range(ARGS.rounds):
-            for who in row["who"]:
-                if ARGS.who and who.name not in ARGS.who:
-                    continue
-                its = size // UNMAPPED_SHARE if who.name in row.get("slow", []) else size
+            for who, its in those_asked_for(row, size):
                 runs[who.name].append(measured(row, who, its, stream, lost))
     result = {"bytes": size, "runs": runs, "lost": lost, "summary": {who: summary(r) for who, r in runs.items() if r}}
     print_row(name, result)
     return result
+
+
+def profile_row(name):
+    """One run each: CPU s/GiB by what they went into."""
+    row = ROWS[name]
+    size = min(ARGS.size, row.get("size", ARGS.size))
+    split = {}
+    with streams(row, size) as stream:
+        for who, its in those_asked_for(row, size):
+            split[who.name] = speed_profile.profiled(lambda w=who, i=its: measure(row, w, i, stream))
+    print("%s: CPU s/GiB\n  %-30s%s" % (name, "", "".join("%20s" % who for who in split)))
+    for kind in sorted({k for s in split.values() for k in s}, key=lambda k: -max(s.get(k, 0) for s in split.values())):
+        print("  %-30s%s" % (kind, "".join("%20.3f" % s.get(kind, 0) for s in split.values())))
+    print("  %-30s%s" % ("all", "".join("%20.3f" % sum(s.values()) for s in split.values())), flush=True)
 
 
 def print_row(name, result):
@@ -284,6 +310,7 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--row", action="append", choices=list(ROWS), help="only this one; may be repeated")
     p.add_argument("--who", action="append", help="only these (vfmig, limit, QEMU 10.0, ...), vfmig among them")
+    p.add_argument("--profile", action="store_true", help="one run each: CPU time by what it goes into (perf, root)")
     p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--size", type=size_of, default=GIB, help="of the state (1G)")
     p.add_argument("--section", type=size_of, default=16 << 20, help="data section, of whole MiB (16M)")
@@ -299,13 +326,16 @@ def main():
     results, failed = {}, []
     for name in ARGS.row or ROWS:
         try:
-            results[name] = run_row(name)
+            if ARGS.profile:
+                profile_row(name)
+            else:
+                results[name] = run_row(name)
         except (AssertionError, tap.Skip, OSError, subprocess.SubprocessError) as why:
             print("%s: %s" % (name, why), flush=True)
             failed.append(name)
-    with open(ARGS.output + ".json", "w", encoding="utf-8") as f:
-        json.dump({"rounds": ARGS.rounds, "section": ARGS.section, "rows": results}, f, indent=1)
     if results:
+        with open(ARGS.output + ".json", "w", encoding="utf-8") as f:
+            json.dump({"rounds": ARGS.rounds, "section": ARGS.section, "pin": ARGS.pin, "rows": results}, f, indent=1)
         plot(results, ARGS.output + ".svg")
         table(results, ARGS.output + ".md")
     sys.exit(1 if failed else 0)

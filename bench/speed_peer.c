@@ -34,6 +34,7 @@ struct measured {
 	unsigned int pieces;
 	bool has_clock;
 	clockid_t clock;
+	pid_t peer;
 };
 
 static uint8_t buffer[PIECE] __attribute__((aligned(4096)));
@@ -60,6 +61,7 @@ static void begin(struct measured *m, int fd)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
 		fail("who is there");
+	m->peer = peer.pid;
 	m->has_clock = clock_getcpuclockid(peer.pid, &m->clock) == 0;
 	if (m->has_clock)
 		m->peer_from_ns = m->peer_ns = now_ns(m->clock);
@@ -78,9 +80,9 @@ static void look(struct measured *m)
 static void print(const struct measured *m)
 {
 	printf("{\"first_ns\": %llu, \"last_ns\": %llu, \"bytes\": %llu, \"peer_cpu_ns\": %llu, "
-	       "\"own_cpu_ns\": %llu}\n",
+	       "\"peer_pid\": %d, \"own_cpu_ns\": %llu}\n",
 	       (unsigned long long)m->first_ns, (unsigned long long)m->last_ns, (unsigned long long)m->bytes,
-	       (unsigned long long)(m->peer_ns - m->peer_from_ns),
+	       (unsigned long long)(m->peer_ns - m->peer_from_ns), (int)m->peer,
 	       (unsigned long long)now_ns(CLOCK_PROCESS_CPUTIME_ID));
 }
 
