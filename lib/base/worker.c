@@ -2,8 +2,6 @@
 /* worker.c: starts and ends a worker's thread. */
 #include "base/worker.h"
 
-#include <sched.h>
-
 #include "base/thread.h"
 
 /* glibc's cannot fail without attributes. */
@@ -20,17 +18,6 @@ int worker_start(struct worker *w, void *(*fn)(void *), void *opaque)
 	int r = thread_start(&w->thread, fn, opaque);
 	w->has_thread = r == 0;
 	return r;
-}
-
-void worker_wait(struct worker *w, pthread_cond_t *wake, struct spin *spin)
-{
-	if (!spin_again(spin)) {
-		pthread_cond_wait(wake, &w->lock);
-		return;
-	}
-	pthread_mutex_unlock(&w->lock);
-	sched_yield();
-	pthread_mutex_lock(&w->lock);
 }
 
 void worker_end(struct worker *w)

@@ -11,8 +11,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "base/spin.h"
-
 struct worker {
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -23,8 +21,6 @@ struct worker {
 void worker_init(struct worker *w);
 /* fn(opaque), called without the lock. 0 or -errno. */
 int worker_start(struct worker *w, void *(*fn)(void *), void *opaque);
-/* As pthread_cond_wait on one of the two, which returns now and then for nothing. */
-void worker_wait(struct worker *w, pthread_cond_t *wake, struct spin *spin);
 /* Ends the thread, if there is one, and what worker_init made. */
 void worker_end(struct worker *w);
 

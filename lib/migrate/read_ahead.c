@@ -5,10 +5,14 @@
 #include <stdlib.h>
 
 #include "base/buffers.h"
+#include "base/clock.h"
 #include "base/worker.h"
 
 #define AHEAD 8u /* pieces, beside those that are held */
-#define WORTH_WAKING (AHEAD / 2) /* so many free buffers: to wake the thread for each costs more than it reads in */
+/* With so many free buffers the thread is woken, with so many pieces its owner: to do it for each costs as much as to read
+ * it, but where reading is slow. */
+#define WORTH_WAKING (AHEAD / 2)
+#define SLOW_NS 200000u
 #define BUFFERS_MAX (AHEAD + VFMIG_MULTIFD_CHANNELS_MAX + 1)
 
 struct read_ahead {
@@ -20,7 +24,6 @@ struct read_ahead {
 
 	struct protocol *of; /* what is read ahead; NULL: nothing */
 	bool stop, reading;
-	struct spin spin;
 	/* Read and not taken, in order; the last one may be the end, with `code` and `error` when it is a failure. */
 	struct protocol_piece queue[BUFFERS_MAX + 1];
 	unsigned int first, count;
@@ -52,8 +55,10 @@ static void read_one(struct read_ahead *a)
 	struct protocol_piece piece = { 0 };
 	uint8_t *buffer = take_buffer(a);
 	a->reading = true;
+	uint64_t began_ns = clock_now_ns();
 	pthread_mutex_unlock(&a->worker.lock);
 	int r = p->ops->read(p, buffer, READ_AHEAD_BYTES, &piece, &a->error);
+	bool slow = clock_now_ns() - began_ns > SLOW_NS;
 	pthread_mutex_lock(&a->worker.lock);
 	a->reading = false;
 	if (r < 0 || piece.length == 0) {
@@ -63,7 +68,8 @@ static void read_one(struct read_ahead *a)
 	} else {
 		a->queue[(a->first + a->count++) % (BUFFERS_MAX + 1)] = piece;
 	}
-	pthread_cond_signal(&a->worker.wake_owner);
+	if (slow || a->ended || a->stop || a->count == WORTH_WAKING)
+		pthread_cond_signal(&a->worker.wake_owner);
 }
 
 static void *read_all(void *opaque)
@@ -137,8 +143,7 @@ static int next_ahead(struct read_ahead *a, struct protocol *p, struct protocol_
 		pthread_cond_signal(&a->worker.wake_thread);
 	}
 	while (!a->count && !a->ended)
-		worker_wait(&a->worker, &a->worker.wake_owner, &a->spin);
-	spin_found(&a->spin);
+		pthread_cond_wait(&a->worker.wake_owner, &a->worker.lock);
 	if (a->count) {
 		*ret = a->queue[a->first];
 		a->first = (a->first + 1) % (BUFFERS_MAX + 1);
