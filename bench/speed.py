@@ -181,7 +181,8 @@ def measure(row, who, size, stream):
     got = json.loads(out)
     ns = got["last_ns"] - got["first_ns"]
     seconds, gib = ns / 1e9, size / GIB
-    return {"pid": got["peer_pid"], "first_ns": got["first_ns"], "last_ns": got["last_ns"], "arrived": got["bytes"], "ms": ns / 1e6, "gib_s": gib / seconds, "said_downtime_ms": said,
+    return {"pid": got["peer_pid"], "first_ns": got["first_ns"], "last_ns": got["last_ns"],
+            "arrived": got["bytes"], "ms": ns / 1e6, "gib_s": gib / seconds, "said_downtime_ms": said,
             "cpu_s_gib": got["peer_cpu_ns"] / 1e9 / gib, "peer_cpu_s_gib": got["own_cpu_ns"] / 1e9 / gib}
 
 
@@ -220,7 +221,7 @@ def streams(row, size):
 def those_asked_for(row, size):
     """Who, and the size of its state."""
     for who in row["who"]:
-        if not ARGS.who or who.name in ARGS.who:
+        if not ARGS.who or who.name in ["vfmig", *ARGS.who]:
             yield who, size // UNMAPPED_SHARE if who.name in row.get("slow", []) else size
 
 
@@ -238,17 +239,22 @@ def run_row(name):
 
 
 def profile_row(name):
-    """One run each: CPU s/GiB by what they went into."""
+    """CPU s/GiB by what they went into: medians of each kind."""
     row = ROWS[name]
     size = min(ARGS.size, row.get("size", ARGS.size))
-    split = {}
+    splits = {}
     with streams(row, size) as stream:
-        for who, its in those_asked_for(row, size):
-            split[who.name] = speed_profile.profiled(lambda w=who, i=its: measure(row, w, i, stream))
-    print("%s: CPU s/GiB\n  %-30s%s" % (name, "", "".join("%20s" % who for who in split)))
-    for kind in sorted({k for s in split.values() for k in s}, key=lambda k: -max(s.get(k, 0) for s in split.values())):
-        print("  %-30s%s" % (kind, "".join("%20.3f" % s.get(kind, 0) for s in split.values())))
-    print("  %-30s%s" % ("all", "".join("%20.3f" % sum(s.values()) for s in split.values())), flush=True)
+        for _ in range(ARGS.rounds):
+            for who, its in those_asked_for(row, size):
+                one = speed_profile.profiled(lambda w=who, i=its: measure(row, w, i, stream))
+                splits.setdefault(who.name, []).append({**one, "all": sum(one.values())})
+    kinds = {kind for split in splits.values() for one in split for kind in one}
+    table_of = {kind: [statistics.median(one.get(kind, 0) for one in split) for split in splits.values()]
+                for kind in kinds}
+    print("%s: CPU s/GiB\n  %-30s%s" % (name, "", "".join("%20s" % who for who in splits)))
+    for kind in sorted(kinds, key=lambda k: (k == "all", -max(table_of[k]))):
+        print("  %-30s%s" % (kind, "".join("%20.3f" % n for n in table_of[kind])))
+    sys.stdout.flush()
 
 
 def print_row(name, result):
@@ -267,7 +273,7 @@ def print_row(name, result):
 
 
 def table(results, path):
-    """As doc/speed.md has it."""
+    """Medians of this run; doc/speed.md has several runs in one."""
     lines = ["| work | who | GiB/s (least to most) | CPU s/GiB | vfmig's throughput / CPU against it |",
              "| --- | --- | --- | --- | --- |"]
     for row, r in results.items():
@@ -309,8 +315,9 @@ def size_of(text):
 def arguments():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--row", action="append", choices=list(ROWS), help="only this one; may be repeated")
-    p.add_argument("--who", action="append", help="only these (vfmig, limit, QEMU 10.0, ...), vfmig among them")
-    p.add_argument("--profile", action="store_true", help="one run each: CPU time by what it goes into (perf, root)")
+    p.add_argument("--who", action="append", choices=sorted({who.name for row in ROWS.values() for who in row["who"]}),
+                   help="beside vfmig only this one; may be repeated")
+    p.add_argument("--profile", action="store_true", help="only the CPU time, by what it goes into (perf, root)")
     p.add_argument("--rounds", type=int, default=7)
     p.add_argument("--size", type=size_of, default=GIB, help="of the state (1G)")
     p.add_argument("--section", type=size_of, default=16 << 20, help="data section, of whole MiB (16M)")

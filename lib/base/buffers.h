@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 0, and the caller's to free(); or -errno. */
+/* bytes: whole pages. 0, and the caller's until buffers_free; or -errno. */
 int buffers_new(size_t bytes, uint8_t **ret);
+void buffers_free(uint8_t *memory, size_t bytes); /* NULL is fine */
 
 #endif

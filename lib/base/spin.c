@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* spin.c: for how long and how often it is worth while to look again. */
+/* spin.c: for how long and how often it is worthwhile to look again. */
 #include "base/spin.h"
 
 #include "base/clock.h"

@@ -4,7 +4,7 @@
  *
  * Who is at work on another CPU is ready in a few microseconds; a thread that sleeps needs 50 to wake up, and
  * who wakes it pays, too. Where nobody was at work (a slow network, a device that thinks) looking is in
- * vain: then the next times are slept at once, ever more of them.
+ * vain: then it sleeps at once the next times, for more and more of them.
  */
 #ifndef VFMIG_BASE_SPIN_H
 #define VFMIG_BASE_SPIN_H

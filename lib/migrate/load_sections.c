@@ -112,6 +112,7 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 		phase_enter(&l->status, "load", VFMIG_PHASE_PRECOPY);
 	if (kind == 'E' && !l->downtime.started_ns) {
 		downtime_start(&l->downtime, VFMIG_DOWNTIME_RECEIVE);
+		l->spin = (struct spin) { 0 }; /* as the save does */
 		phase_enter(&l->status, "load", VFMIG_PHASE_STOP_COPY);
 	}
 	if (l->taker && l->taker->set_digests)

@@ -9,8 +9,8 @@
 #include "base/worker.h"
 
 #define AHEAD 8u /* pieces, beside those that are held */
-/* With so many free buffers the thread is woken, with so many pieces its owner: to do it for each costs as much as to read
- * it, but where reading is slow. */
+/* With so many free buffers the thread is woken, with so many pieces its owner: to do it for each costs as much as to
+ * read it, but where reading is slow. */
 #define WORTH_WAKING (AHEAD / 2)
 #define SLOW_NS 200000u
 #define BUFFERS_MAX (AHEAD + VFMIG_MULTIFD_CHANNELS_MAX + 1)
@@ -116,7 +116,7 @@ void read_ahead_free(struct read_ahead *a)
 		return;
 	read_ahead_stop(a);
 	worker_end(&a->worker);
-	free(a->memory);
+	buffers_free(a->memory, (size_t)a->buffers * READ_AHEAD_BYTES);
 	free(a);
 }
 

@@ -318,7 +318,7 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		int r = step(s, err);
 		if (r == VFMIG_STEP_WAIT && !s->pausing && bytes_sent(s) != before)
 			r = VFMIG_STEP_AGAIN; /* there may be room again */
-		if (r == VFMIG_STEP_AGAIN)
+		if (r == VFMIG_STEP_AGAIN || s->pausing)
 			spin_found(&s->spin);
 		if (r != VFMIG_STEP_WAIT || s->pausing || !spin_again(&s->spin))
 			return r;

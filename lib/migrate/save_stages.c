@@ -261,6 +261,7 @@ static int do_stop(struct vfmig_save *s, enum together_phase phase, enum save_st
 {
 	if (s->stage == STOP_PREPARE) {
 		downtime_start(&s->downtime, VFMIG_DOWNTIME_STOP_PREPARE);
+		s->spin = (struct spin) { 0 }; /* what pre-copy was like says nothing of what comes now */
 		s->status.precopy_bytes = save_bytes(s) - s->status.setup_bytes;
 		phase_enter(&s->status, "save", VFMIG_PHASE_STOP_COPY);
 	}

@@ -458,7 +458,7 @@ int vfio_load_add(struct participants *p, struct vfmig_device *device, const cha
 	added->has_all = has_all;
 	added->initial_loaded = initial_loaded;
 	added->free = vfio_load_free;
-	/* Now, and not in load_setup: with a device that has no pre-copy the source is stopped by then. */
+	/* Now, and not in load_setup: with a device that has no pre-copy the source may be stopped by then. */
 	if (l->protocol->ops->prepare)
 		l->protocol->ops->prepare(l->protocol, true);
 	return 0;

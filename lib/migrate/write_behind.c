@@ -10,8 +10,11 @@
 #include "base/worker.h"
 
 #define BEHIND 8u
-#define WORTH_WAKING (BEHIND / 2) /* with so many left, who waits for room: each wake costs more than it writes in */
-/* A write that takes less is done at once: about what it takes to wake a thread, and two threads share the caches. */
+/* Who waits for room is woken when so many are left, or when writing is slow: to do it for each costs as much as to
+ * write it. */
+#define WORTH_WAKING (BEHIND / 2)
+#define SLOW_NS 200000u
+/* A write that takes less is done at once: to hand it over would cost as much (measured, doc/speed.md). */
 #define WRITE_AT_ONCE_NS 20000u
 
 struct write_behind {
@@ -65,7 +68,7 @@ static void *write_all(void *opaque)
 		b->code = r;
 		b->first = (b->first + 1) % BEHIND;
 		b->count--;
-		if (b->count == WORTH_WAKING || !b->count)
+		if (b->count == WORTH_WAKING || !b->count || b->write_ns > SLOW_NS)
 			pthread_cond_signal(&b->worker.wake_owner);
 	}
 	pthread_mutex_unlock(&b->worker.lock);
@@ -97,7 +100,7 @@ void write_behind_free(struct write_behind *b)
 		return;
 	write_behind_drop(b);
 	worker_end(&b->worker);
-	free(b->memory);
+	buffers_free(b->memory, (size_t)BEHIND * WRITE_BEHIND_BYTES);
 	free(b);
 }
 
@@ -122,7 +125,6 @@ static bool write_at_once(struct write_behind *b)
 	int r = write_piece(b, &b->open, &b->error);
 	pthread_mutex_lock(&b->worker.lock);
 	b->code = r;
-	b->first = (b->first + 1) % BEHIND; /* the bytes may be being digested still */
 	b->open = (struct protocol_piece) { .data = b->memory + (size_t)b->first * WRITE_BEHIND_BYTES };
 	pthread_mutex_unlock(&b->worker.lock);
 	return true;

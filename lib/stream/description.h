@@ -23,9 +23,9 @@
 #define DESCRIPTION_NO_DIGEST "00000000000000000000000000000000" /* in a stream that was written without */
 
 /* An XXH3-128 as it is written everywhere: high half first, lower case. */
-/* Of a finished XXH3 state; NULL: DESCRIPTION_NO_DIGEST. */
-void description_digest(const XXH3_state_t *state, char hex[DIGEST_HEX]);
 void description_hex(uint64_t high, uint64_t low, char hex[DIGEST_HEX]);
+/* Of what the state has got so far; NULL: DESCRIPTION_NO_DIGEST. */
+void description_digest(const XXH3_state_t *state, char hex[DIGEST_HEX]);
 
 /* What a PCI function is; all in host order. */
 struct pci_identity {

@@ -19,7 +19,7 @@ struct vfmig_writer {
 	uint8_t *queue; /* [sent, used) waits to be sent */
 	size_t sent, used;
 	const uint8_t *ref; /* sent after the queue */
-	size_t ref_left, ref_digested; /* of what is left, from its begin */
+	size_t ref_left, ref_digested; /* of what is left, from its beginning */
 	bool overflow; /* a put had no room, or came after a reference */
 	char *description; /* what the last reference points to, at the end */
 };

@@ -3,7 +3,6 @@
 #include "harness.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -354,7 +353,7 @@ static void test_buffers_are_there(void **state)
 	assert_int_equal(mincore(memory, bytes, resident), 0);
 	for (size_t i = 0; i < bytes / page; i++)
 		assert_true(resident[i] & 1);
-	free(memory);
+	buffers_free(memory, bytes);
 }
 
 int main(void)
