@@ -228,12 +228,12 @@ def those_asked_for(row, size):
 def run_row(name):
     row = ROWS[name]
     size = min(ARGS.size, row.get("size", ARGS.size))
-    runs, lost = {who.name: [] for who in row["who"]}, []
+    runs, lost = {}, []
     with streams(row, size) as stream:
         for _ in range(ARGS.rounds):
             for who, its in those_asked_for(row, size):
-                runs[who.name].append(measured(row, who, its, stream, lost))
-    result = {"bytes": size, "runs": runs, "lost": lost, "summary": {who: summary(r) for who, r in runs.items() if r}}
+                runs.setdefault(who.name, []).append(measured(row, who, its, stream, lost))
+    result = {"bytes": size, "runs": runs, "lost": lost, "summary": {who: summary(r) for who, r in runs.items()}}
     print_row(name, result)
     return result
 

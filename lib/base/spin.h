@@ -18,7 +18,7 @@ struct spin {
 	unsigned int skip, vain;
 };
 
-/* There is nothing to do. True: sched_yield() and look again; false: sleep. */
+/* There is nothing to do. True: others had the CPU meanwhile, look again; false: sleep. */
 bool spin_again(struct spin *s);
 /* There was something to do. */
 void spin_found(struct spin *s);

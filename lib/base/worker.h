@@ -11,6 +11,9 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+/* What takes longer is worth waking somebody for by itself. */
+#define WORKER_SLOW_NS 200000u
+
 struct worker {
 	pthread_t thread;
 	pthread_mutex_t lock;

@@ -22,7 +22,6 @@
  * says SHUT, 1, upon which the source may run again.
  */
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -414,11 +413,11 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 		int r = step(l, err);
 		if (r == VFMIG_STEP_WAIT && l->status.total_bytes != before)
 			r = VFMIG_STEP_AGAIN; /* there may be more */
-		if (r == VFMIG_STEP_AGAIN)
+		if (r != VFMIG_STEP_WAIT)
 			spin_found(&l->spin);
-		if (r != VFMIG_STEP_WAIT || !spin_again(&l->spin))
-			return r;
-		sched_yield();
+		else if (spin_again(&l->spin))
+			continue;
+		return r;
 	}
 }
 

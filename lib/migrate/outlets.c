@@ -34,9 +34,14 @@ struct outlets {
 	int epoll_fd;
 };
 
+static uint64_t left(const struct outlet *l)
+{
+	return l->head_length + l->piece.length - l->sent;
+}
+
 static bool busy(const struct outlet *l)
 {
-	return l->sent < l->head_length + l->piece.length;
+	return left(l) > 0;
 }
 
 static int send_one(struct outlets *o, struct outlet *l, struct vfmig_error *err)
@@ -163,10 +168,10 @@ uint64_t outlets_bytes(const struct outlets *o)
 
 uint64_t outlets_sent(const struct outlets *o)
 {
-	uint64_t left = 0;
+	uint64_t bytes = o->bytes;
 	for (unsigned int i = 0; i < o->count; i++)
-		left += o->list[i].head_length + o->list[i].piece.length - o->list[i].sent;
-	return o->bytes - left;
+		bytes -= left(&o->list[i]);
+	return bytes;
 }
 
 uint64_t outlets_packed_bytes(const struct outlets *o)

@@ -12,7 +12,6 @@
 /* With so many free buffers the thread is woken, with so many pieces its owner: to do it for each costs as much as to
  * read it, but where reading is slow. */
 #define WORTH_WAKING (AHEAD / 2)
-#define SLOW_NS 200000u
 #define BUFFERS_MAX (AHEAD + VFMIG_MULTIFD_CHANNELS_MAX + 1)
 
 struct read_ahead {
@@ -58,7 +57,7 @@ static void read_one(struct read_ahead *a)
 	uint64_t began_ns = clock_now_ns();
 	pthread_mutex_unlock(&a->worker.lock);
 	int r = p->ops->read(p, buffer, READ_AHEAD_BYTES, &piece, &a->error);
-	bool slow = clock_now_ns() - began_ns > SLOW_NS;
+	bool slow = clock_now_ns() - began_ns > WORKER_SLOW_NS;
 	pthread_mutex_lock(&a->worker.lock);
 	a->reading = false;
 	if (r < 0 || piece.length == 0) {

@@ -30,7 +30,6 @@
  * With a vfmig, which asks before it runs, it is the handover that knows.
  */
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -318,11 +317,11 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 		int r = step(s, err);
 		if (r == VFMIG_STEP_WAIT && !s->pausing && bytes_sent(s) != before)
 			r = VFMIG_STEP_AGAIN; /* there may be room again */
-		if (r == VFMIG_STEP_AGAIN || s->pausing)
+		if (r != VFMIG_STEP_WAIT || s->pausing)
 			spin_found(&s->spin);
-		if (r != VFMIG_STEP_WAIT || s->pausing || !spin_again(&s->spin))
-			return r;
-		sched_yield();
+		else if (spin_again(&s->spin))
+			continue;
+		return r;
 	}
 }
 

@@ -13,7 +13,6 @@
 /* Who waits for room is woken when so many are left, or when writing is slow: to do it for each costs as much as to
  * write it. */
 #define WORTH_WAKING (BEHIND / 2)
-#define SLOW_NS 200000u
 /* A write that takes less is done at once: to hand it over would cost as much (measured, doc/speed.md). */
 #define WRITE_AT_ONCE_NS 20000u
 
@@ -68,7 +67,7 @@ static void *write_all(void *opaque)
 		b->code = r;
 		b->first = (b->first + 1) % BEHIND;
 		b->count--;
-		if (b->count == WORTH_WAKING || !b->count || b->write_ns > SLOW_NS)
+		if (b->count == WORTH_WAKING || !b->count || b->write_ns > WORKER_SLOW_NS)
 			pthread_cond_signal(&b->worker.wake_owner);
 	}
 	pthread_mutex_unlock(&b->worker.lock);

@@ -82,8 +82,6 @@ ssize_t reader_fill(struct reader *r, size_t most, struct vfmig_error *err);
 /* The same into a place that is not the buffer, when nothing is in that: reader_take is not for these. */
 ssize_t reader_read(struct reader *r, void *into, size_t length, struct vfmig_error *err);
 void reader_take(struct reader *r, size_t n);
-/* As it, of bytes that the digest has got already. */
-void reader_take_digested(struct reader *r, size_t n);
 /* Bytes of the body that nobody wants: how many of `n` were passed over unread, in a file without a digest. */
 uint64_t reader_pass(struct reader *r, uint64_t n);
 int reader_truncated(struct reader *r, uint64_t missing, const char *what, struct vfmig_error *err);

@@ -36,11 +36,6 @@ void reader_take(struct reader *r, size_t n)
 {
 	if (r->digest)
 		XXH3_128bits_update(r->digest, reader_bytes(r), n);
-	reader_take_digested(r, n);
-}
-
-void reader_take_digested(struct reader *r, size_t n)
-{
 	if (r->watch && r->state == IN_BODY)
 		r->watch(r->watch_opaque, r->offset, reader_bytes(r), n);
 	r->start += n;
