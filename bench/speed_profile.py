@@ -33,13 +33,21 @@ def recorded(path):
     """Everything that runs on the machine, into that file."""
     if not shutil.which("perf"):
         sys.exit("--profile needs perf (linux-perf)")
+    (control, enable), (said, answer) = os.pipe(), os.pipe()
     perf = subprocess.Popen(["perf", "record", "-q", "-a", "-g", "-k", "mono", "-e", "cpu-clock", "-F", str(HZ),
-                             "-o", path], stderr=subprocess.DEVNULL)
+                             "-D", "-1", "--control", "fd:%d,%d" % (control, answer), "-o", path],
+                            stderr=subprocess.DEVNULL, pass_fds=[control, answer])
+    os.close(control)
+    os.close(answer)
     try:
+        os.write(enable, b"enable\n")
+        assert os.read(said, 16), "perf does not record"
         yield
     finally:
         perf.send_signal(signal.SIGINT)
         perf.wait()
+        os.close(enable)
+        os.close(said)
 
 
 def kind_of(stack):
@@ -62,6 +70,7 @@ def shares(path, got):
             continue
         if got["first_ns"] <= int(head[2] + head[3]) <= got["last_ns"]:
             result[kind_of([(line.split() + ["?", "?"])[1] for line in lines[1:]])] += 1
+    assert result, "perf saw nothing of process %d" % got["pid"]
     return {kind: n / result.total() for kind, n in result.items()}
 
 
