@@ -74,6 +74,16 @@ struct access_irq_info {
 	uint32_t count;
 };
 
+/*
+ * Which device this is, beyond this program (identity.c). name: the same for as long as the device is; incarnation:
+ * another one when what it held is gone for certain (its server is another process, the machine has booted). Empty
+ * strings: nothing is known. For comparison only.
+ */
+struct access_identity {
+	char name[768];
+	char incarnation[192];
+};
+
 struct access_precopy_info {
 	uint64_t initial_bytes;
 	uint64_t dirty_bytes;
@@ -157,6 +167,9 @@ struct access_ops {
 	/* Any other VFIO_DEVICE_FEATURE: flags as the ioctl's, data in and out. */
 	int (*feature)(struct access *a, uint32_t flags, void *data, size_t length, struct vfmig_error *err);
 
+	/* NULL, or -EOPNOTSUPP: it cannot be told from others. Asks nobody: what was found when it was opened. */
+	int (*identify)(struct access *a, struct access_identity *ret, struct vfmig_error *err);
+
 	void (*close)(struct access *a);
 };
 
@@ -195,6 +208,7 @@ ssize_t access_mig_data_read(struct access *a, void *buffer, size_t length, stru
 ssize_t access_mig_data_write(struct access *a, const void *buffer, size_t length, struct vfmig_error *err);
 int access_mig_precopy_info(struct access *a, struct access_precopy_info *ret, struct vfmig_error *err);
 int access_feature(struct access *a, uint32_t flags, void *data, size_t length, struct vfmig_error *err);
+int access_identify(struct access *a, struct access_identity *ret, struct vfmig_error *err);
 void access_close(struct access *a); /* NULL is fine */
 
 /* vfio-user:PATH (user.c). timeout_ms: of one request. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "device/identity.h"
 #include "device/kernel_dirty.h"
 #include "device/kernel_reasons.h"
 #include "device/user_reply.h"
@@ -265,6 +266,15 @@ static void kernel_close(struct access *a)
 	free(k);
 }
 
+static int kernel_identify(struct access *a, struct access_identity *ret, struct vfmig_error *err)
+{
+	const struct kernel_access *k = kernel_of(a);
+	if (!k->identity.name[0])
+		return error_set(err, -EOPNOTSUPP, "an fd of a device's group tells not whose it is");
+	*ret = k->identity;
+	return 0;
+}
+
 static const struct access_ops kernel_ops = {
 	.kind = "kernel",
 	.device_info = kernel_device_info,
@@ -288,6 +298,7 @@ static const struct access_ops kernel_ops = {
 	.mig_data_write = kernel_mig_data_write,
 	.mig_precopy_info = kernel_mig_precopy_info,
 	.feature = kernel_feature,
+	.identify = kernel_identify,
 	.close = kernel_close,
 };
 
@@ -304,8 +315,12 @@ int kernel_access_new(int fd, struct kernel_memory *memory, const struct kernel_
 	k->fd = fd;
 	k->data_fd = -1;
 	k->memory = *memory;
-	if (place)
+	if (place) {
 		k->place = *place;
+		identity_of_sysfs(place->path, true, &k->identity);
+	} else {
+		identity_of_cdev(fd, &k->identity);
+	}
 	*ret = &k->access;
 	return 0;
 }

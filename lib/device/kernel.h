@@ -51,6 +51,7 @@ struct kernel_region {
 
 struct kernel_access {
 	struct access access;
+	struct access_identity identity;
 	struct kernel_place place; /* roots NULL: not known (fd:N) */
 	int fd;
 	int data_fd; /* of the transfer that goes on; -1: none */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "device/identity.h"
 #include "device/user_access.h"
 #include "device/user_dma.h"
 
@@ -402,6 +403,16 @@ static void user_close(struct access *a)
 	free(u);
 }
 
+static int user_identify(struct access *a, struct access_identity *ret, struct vfmig_error *err)
+{
+	const struct user_access *u = user_of(a);
+
+	if (!u->identity.name[0])
+		return error_set(err, -EOPNOTSUPP, "its socket has no name in the file system");
+	*ret = u->identity;
+	return 0;
+}
+
 static const struct access_ops user_ops = {
 	.kind = "vfio-user",
 	.device_info = user_device_info,
@@ -424,6 +435,7 @@ static const struct access_ops user_ops = {
 	.mig_data_read = user_mig_data_read,
 	.mig_data_write = user_mig_data_write,
 	.feature = user_feature,
+	.identify = user_identify,
 	.close = user_close,
 };
 
@@ -495,6 +507,8 @@ int user_access_open(const char *path, uint32_t timeout_ms, struct access **ret,
 	int r = user_dma_new(&u->dma, err);
 	if (r == 0)
 		r = user_socket_connect(path, timeout_ms, &fd, err);
+	if (r == 0)
+		identity_of_socket(path, fd, &u->identity);
 	if (r == 0)
 		r = user_conn_new(fd, timeout_ms, user_dma_serve, u->dma, &u->conn, err);
 	if (r == 0)

@@ -23,6 +23,7 @@ struct user_log {
 
 struct user_access {
 	struct access access;
+	struct access_identity identity;
 	struct user_conn *conn;
 	struct user_dma *dma;
 	struct user_limits limits;
