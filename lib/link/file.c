@@ -28,7 +28,7 @@ static int sync_directory(const char *path, struct vfmig_error *err)
 	if (fd >= 0)
 		close(fd);
 	free(copy);
-	return r < 0 ? error_errno(err, r, "the file is complete, but its directory could not be synced") : 0;
+	return r < 0 ? error_errno(err, r, "sync its directory; the file is removed") : 0;
 }
 
 static int file_finish(struct vfmig_link *l, struct vfmig_error *err)
@@ -41,7 +41,10 @@ static int file_finish(struct vfmig_link *l, struct vfmig_error *err)
 		return error_errno(err, -errno, "rename %s", f->temporary);
 	free(f->temporary);
 	f->temporary = NULL;
-	return sync_directory(f->path, err);
+	r = sync_directory(f->path, err);
+	if (r < 0) /* the save has failed, and its device works on: this state is to be nobody's */
+		unlink(f->path);
+	return r;
 }
 
 static void file_close(struct vfmig_link *l)

@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -82,6 +83,19 @@ static int start_tls(const struct link_scheme *s, const char *rest, enum vfmig_d
 	return tls_link_new(*link, s->tls == SOCKET_WITH_HOST ? host : NULL, direction, opts, link, err);
 }
 
+/* For who opens the same link again later. */
+static int keep_tls(struct vfmig_link *link, const struct vfmig_link_options *opts, struct vfmig_error *err)
+{
+	if (!opts->tls_creds)
+		return 0;
+	link->tls_creds = realpath(opts->tls_creds, NULL);
+	if (opts->tls_hostname)
+		link->tls_hostname = strdup(opts->tls_hostname);
+	if (!link->tls_creds || (opts->tls_hostname && !link->tls_hostname))
+		return error_errno(err, -errno, "%s", opts->tls_creds);
+	return 0;
+}
+
 int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struct vfmig_link_options *opts,
 		    struct vfmig_link **ret_link, struct vfmig_error *err)
 {
@@ -107,6 +121,8 @@ int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struc
 			r = start_tls(&schemes[i], rest, direction, &o, &link, err);
 		if (r == 0)
 			r = zstd_link_new(link, direction, &o, &link, err);
+		if (r == 0 && (r = keep_tls(link, &o, err)) < 0)
+			vfmig_link_close(link);
 		if (r < 0)
 			return error_prefix(err, r, "%s", uri);
 		*ret_link = link;
@@ -117,8 +133,11 @@ int vfmig_link_open(const char *uri, enum vfmig_direction direction, const struc
 
 void vfmig_link_close(struct vfmig_link *link)
 {
-	if (link)
-		link->ops->close(link);
+	if (!link)
+		return;
+	free(link->tls_creds);
+	free(link->tls_hostname);
+	link->ops->close(link);
 }
 
 ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, struct vfmig_error *err)

@@ -60,6 +60,7 @@ struct vfmig_link {
 	bool seekable;
 	uint64_t size;
 	int file_fd; /* for pread while seekable; else -1 */
+	char *tls_creds, *tls_hostname; /* what it was opened with, the folder from the root on; NULL: without */
 	struct vfmig_link *under; /* what one with compression is around; else NULL */
 	/* With compression: what has become of the state's bytes, or what they came as; 0: there is none. */
 	uint64_t packed_bytes;
