@@ -26,6 +26,16 @@ static int not_the_same(const struct handover *h, struct vfmig_error *err)
 	return error_set(err, -EPROTO, "%s: the other side does not know the session %s", h->link->name, h->session);
 }
 
+/* A crash is covered only where both sides remember what they said. */
+static void tell_journal(const struct handover *h, bool theirs)
+{
+	if (theirs != (h->journal != NULL))
+		log_line(h->log, VFMIG_LOG_WARNING,
+			 "%s: %s keeps no journal and %s does: a program that is killed at the switch may leave it open who "
+			 "runs the devices; --journal DIR on both sides settles that", h->link->name,
+			 theirs ? "this side" : "the other side", theirs ? "the other side" : "this side");
+}
+
 int handover_pong(struct handover *h, uint32_t value, struct vfmig_error *err)
 {
 	if (h->heard == 0 && value == WIRE_HANDOVER_ANSWER)
@@ -34,6 +44,8 @@ int handover_pong(struct handover *h, uint32_t value, struct vfmig_error *err)
 		h->foreign = true;
 	else if (h->heard > 0 && h->heard < HANDOVER_HELLO && value != h->words[h->heard++ - 1])
 		return not_the_same(h, err);
+	else if (handover_recognised(h) && (value == WIRE_HANDOVER_ONE_HERE || value == WIRE_HANDOVER_NONE_HERE))
+		tell_journal(h, value == WIRE_HANDOVER_ONE_HERE);
 	return 0;
 }
 
@@ -46,6 +58,10 @@ int handover_ping(struct handover *h, uint32_t value, uint32_t *ret_answer, stru
 		h->heard = 1;
 		*ret_answer = WIRE_HANDOVER_ANSWER;
 		return 0;
+	}
+	if (handover_recognised(h) && (value == WIRE_HANDOVER_JOURNAL || value == WIRE_HANDOVER_NO_JOURNAL)) {
+		*ret_answer = h->journal ? WIRE_HANDOVER_ONE_HERE : WIRE_HANDOVER_NONE_HERE;
+		tell_journal(h, value == WIRE_HANDOVER_JOURNAL);
 	}
 	if (handover_recognised(h))
 		return 0;
@@ -150,6 +166,8 @@ static int hear_destination(struct handover *h, enum message *ret, struct vfmig_
 		*ret = PREPARED;
 	else if (type == WIRE_RETURN_SHUT)
 		*ret = value == 0 ? RUNNING : LOST;
+	else if (type == WIRE_RETURN_PONG)
+		(void)handover_pong(h, value, err);
 	return 1;
 }
 

@@ -113,6 +113,12 @@
 #define WIRE_HANDOVER_COMMIT 0x76666d04u   /* pings, behind the description */
 #define WIRE_HANDOVER_ABORT 0x76666d05u
 #define WIRE_HANDOVER_OVER 0x76666d06u /* heard the last word: no need to say it again */
+/* Once they have: does this side keep a journal? Pings of the source, and the pongs that answer either; a vfmig before
+ * 0.2 answers with the ping's own value, as it does to all others. */
+#define WIRE_HANDOVER_NO_JOURNAL 0x76666d08u
+#define WIRE_HANDOVER_JOURNAL 0x76666d09u
+#define WIRE_HANDOVER_NONE_HERE 0x76666d0au
+#define WIRE_HANDOVER_ONE_HERE 0x76666d0bu
 
 #define WIRE_ID_MAX 255u
 #define WIRE_DESCRIPTION_MAX (64u << 20) /* a PC's is about 50 KiB */
