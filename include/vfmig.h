@@ -464,6 +464,8 @@ struct vfmig_save_options {
 	bool switchover_ack;
 	/* No digests in the stream, to save the time that they take: what changes a byte on the way is not noticed. */
 	bool no_digest;
+	/* With journal: a person's consent to save what this session has or gave away once more; its id. NULL: none. */
+	const char *again;
 };
 
 struct vfmig_save;
@@ -530,6 +532,8 @@ struct vfmig_load_options {
 	/* The source has the capability switchover-ack: it is told at once where no device here has pre-copy. (That
 	 * the initial bytes of the others are loaded is always told to a source that asks for it.) */
 	bool switchover_ack;
+	/* With journal: a person's consent to load over what this session has loaded; its id. NULL: none. */
+	const char *replace;
 };
 
 struct vfmig_load;

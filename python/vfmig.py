@@ -47,14 +47,15 @@ class _SaveOptions(C.Structure):
                 ("max_bandwidth", C.c_uint64), ("precopy_timeout_ns", C.c_uint64), ("precopy_timeout", C.c_void_p),
                 ("precopy_timeout_opaque", C.c_void_p), ("journal", C.c_char_p), ("retry_for_ns", C.c_uint64),
                 ("multifd_channels", C.c_uint32), ("multifd_uuid", C.c_uint8 * 16), ("switchover_ack", C.c_bool),
-                ("no_digest", C.c_bool)]
+                ("no_digest", C.c_bool), ("again", C.c_char_p)]
 
 
 class _LoadOptions(C.Structure):
     _fields_ = [("size", C.c_size_t), ("require_digest", C.c_bool), ("no_start", C.c_bool),
                 ("no_verify_first", C.c_bool), ("log", _LOG_FN), ("log_opaque", C.c_void_p), ("journal", C.c_char_p),
                 ("retry_for_ns", C.c_uint64), ("multifd_channels", C.c_uint32), ("multifd_uuid", C.c_uint8 * 16),
-                ("max_queued", C.c_uint64), ("switchover_ack", C.c_bool)]
+                ("max_queued", C.c_uint64), ("switchover_ack", C.c_bool),
+                ("replace", C.c_char_p)]
 
 
 class Status(C.Structure):

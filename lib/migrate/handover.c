@@ -42,7 +42,11 @@ static const struct rule {
 	SOURCE(COMMITTED, LOST, RUNS_ON, OVER),
 	SOURCE(RUNS_ON, PREPARED, RUNS_ON, ABORT),
 	SOURCE(RUNS_ON, LOST, RUNS_ON, OVER),
+	SOURCE(RUNS_ON, RUNNING, RUNS_ON, OVER), /* two run: that is said, and a person's to end */
 	SOURCE(DONE, RUNNING, DONE, OVER),
+	SOURCE(SUPERSEDED, PREPARED, SUPERSEDED, ABORT), /* another session has moved the state */
+	SOURCE(SUPERSEDED, LOST, SUPERSEDED, OVER),
+	SOURCE(SUPERSEDED, RUNNING, SUPERSEDED, OVER), /* two run */
 #undef SOURCE
 #define DESTINATION(state, heard, next, say) { HANDOVER_DESTINATION, HANDOVER_##state, heard, HANDOVER_##next, say }
 	DESTINATION(PREPARED, COMMIT, COMMITTED, NOTHING), /* unless the journal refuses: ABANDONED, LOST */
@@ -52,6 +56,8 @@ static const struct rule {
 	DESTINATION(ABANDONED, COMMIT, ABANDONED, LOST),
 	DESTINATION(ABANDONED, ABORT, ABANDONED, LOST),
 	DESTINATION(ABANDONED, OVER, ABANDONED, NOTHING),
+	DESTINATION(REPLACED, COMMIT, REPLACED, RUNNING), /* it may have run, so the source must not */
+	DESTINATION(REPLACED, OVER, REPLACED, NOTHING),
 #undef DESTINATION
 };
 
@@ -62,18 +68,24 @@ static enum message says(enum handover_side side, enum handover_state state)
 	case HANDOVER_COMMITTED:
 		return side == HANDOVER_SOURCE ? COMMIT : NOTHING;
 	case HANDOVER_RUNS_ON:
+	case HANDOVER_SUPERSEDED:
 		return ABORT;
 	case HANDOVER_DONE:
 		return OVER;
 	case HANDOVER_PREPARED:
 		return PREPARED;
 	case HANDOVER_RUNNING:
+	case HANDOVER_REPLACED:
 		return RUNNING;
 	case HANDOVER_ABANDONED:
 		return LOST;
 	case HANDOVER_NONE:
+	case HANDOVER_SAVING:
 	case HANDOVER_STOPPED:
+	case HANDOVER_SENT:
 	case HANDOVER_DECIDED:
+	case HANDOVER_RUNS: /* resumed as RUNS_ON */
+	case HANDOVER_WAITING:
 	case HANDOVER_LOADING:
 		break;
 	}
@@ -121,9 +133,10 @@ static const struct rule *find_rule(const struct handover *h, enum message heard
 	return NULL;
 }
 
-static int record(struct handover *h, enum handover_state state, const char *digest)
+static int record(struct handover *h, enum handover_state state, bool held)
 {
-	int r = h->journal ? journal_write(h->journal, state, digest, &h->cause) : 0;
+	const struct journal_line line = { .held = held };
+	int r = h->journal ? journal_write(h->journal, state, &line, &h->cause) : 0;
 	if (r < 0)
 		log_line(h->log, VFMIG_LOG_WARNING, "%s", h->cause.message);
 	return r;
@@ -132,7 +145,7 @@ static int record(struct handover *h, enum handover_state state, const char *dig
 /* RUNS_ON, ABANDONED: what no journal means, too. */
 static int record_undone(struct handover *h, enum handover_state state, struct vfmig_error *err)
 {
-	return h->journal ? journal_forget(h->journal, state, err) : 0;
+	return h->journal && journal_state(h->journal) != state ? journal_forget(h->journal, state, err) : 0;
 }
 
 /* The source's way back, which the journal must not contradict. cause: why. */
@@ -153,13 +166,21 @@ static int run_on(struct handover *h, enum message cause, struct vfmig_error *er
 	return HANDOVER_STEP_TAKE_BACK;
 }
 
+static void tell_two_run(const struct handover *h, const struct rule *rule)
+{
+	if (rule->heard == RUNNING)
+		log_line(h->log, VFMIG_LOG_WARNING,
+			 "session %s: TWO RUN: the destination runs the device, and it was let run from here, too, by a "
+			 "person's word: stop one of them now ('vfmig recover URI --discard' resets it)", h->session);
+}
+
 /* Enters the rule's state. 0, a step for the caller, -errno. */
 static int obey(struct handover *h, const struct rule *rule, struct vfmig_error *err)
 {
 	enum handover_state before = h->state;
 	switch (rule->next) {
 	case HANDOVER_DECIDED:
-		if (record(h, HANDOVER_DECIDED, NULL) < 0) {
+		if (record(h, HANDOVER_DECIDED, false) < 0) {
 			handover_say(h, ABORT);
 			return run_on(h, NOTHING, err);
 		}
@@ -168,15 +189,20 @@ static int obey(struct handover *h, const struct rule *rule, struct vfmig_error 
 	case HANDOVER_RUNS_ON:
 		handover_say(h, rule->say);
 		h->over |= rule->say == OVER;
+		h->told |= rule->heard == LOST;
+		tell_two_run(h, rule);
 		return before == HANDOVER_RUNS_ON ? 0 : run_on(h, rule->heard, err);
+	case HANDOVER_SUPERSEDED:
+		tell_two_run(h, rule);
+		break;
 	case HANDOVER_DONE:
-		(void)record(h, HANDOVER_DONE, NULL);
+		(void)record(h, HANDOVER_DONE, false);
 		h->state = HANDOVER_DONE;
 		break;
 	case HANDOVER_COMMITTED:
 		if (h->side == HANDOVER_SOURCE)
 			break;
-		if (record(h, HANDOVER_COMMITTED, NULL) < 0)
+		if (record(h, HANDOVER_COMMITTED, false) < 0)
 			return HANDOVER_STEP_TAKE_BACK;
 		h->state = HANDOVER_COMMITTED;
 		return HANDOVER_STEP_START;
@@ -364,7 +390,8 @@ void handover_stopped(struct handover *h)
 
 int handover_prepared(struct handover *h, const char *digest, struct cursor rest, struct vfmig_error *err)
 {
-	int r = h->journal ? journal_write(h->journal, HANDOVER_PREPARED, digest, err) : 0;
+	const struct journal_line line = { .digest = digest };
+	int r = h->journal ? journal_write(h->journal, HANDOVER_PREPARED, &line, err) : 0;
 	if (r < 0)
 		return r;
 	h->rest = rest;
@@ -375,7 +402,7 @@ int handover_prepared(struct handover *h, const char *digest, struct cursor rest
 
 void handover_resume(struct handover *h, enum handover_state state)
 {
-	h->state = state;
+	h->state = state == HANDOVER_DECIDED ? HANDOVER_COMMITTED : state == HANDOVER_RUNS ? HANDOVER_RUNS_ON : state;
 	h->lost = true;
 	h->lost_ns = clock_now_ns();
 	greet(h);
@@ -415,9 +442,9 @@ int handover_wait(const struct handover *h, short *ret_events)
 	return h->link->wait_fd;
 }
 
-void handover_running(struct handover *h)
+void handover_running(struct handover *h, bool held)
 {
-	(void)record(h, HANDOVER_RUNNING, NULL);
+	(void)record(h, HANDOVER_RUNNING, held);
 	h->state = HANDOVER_RUNNING;
 	handover_say(h, RUNNING);
 }
@@ -425,8 +452,6 @@ void handover_running(struct handover *h)
 void handover_taken_back(struct handover *h, bool undone)
 {
 	struct vfmig_error e;
-	if (h->side == HANDOVER_SOURCE)
-		return;
 	int r = undone ? record_undone(h, HANDOVER_ABANDONED, &e) : 0;
 	if (r < 0)
 		log_line(h->log, VFMIG_LOG_WARNING, "%s", e.message);
@@ -450,12 +475,4 @@ int handover_cancel(struct handover *h, struct vfmig_error *err)
 	if (r > 0)
 		handover_say(h, ABORT);
 	return r;
-}
-
-void handover_ended(struct handover *h)
-{
-	struct vfmig_error ignored;
-	bool source = h->side == HANDOVER_SOURCE;
-	if (h->state == HANDOVER_NONE || h->state == HANDOVER_STOPPED)
-		(void)record_undone(h, source ? HANDOVER_RUNS_ON : HANDOVER_ABANDONED, &ignored);
 }

@@ -46,6 +46,7 @@ struct handover {
 	uint64_t lost_ns;   /* since when */
 	uint64_t hello_ns;  /* until when the hello has to be there */
 	uint64_t pause_ns;  /* until when no other connection is tried */
+	bool told;	    /* source: the destination holds nothing, it says (LOST) */
 	bool stuck;	    /* source: the journal may say that it gave the device away, and cannot be changed */
 	bool aborted;	    /* destination: by the source */
 	struct vfmig_error cause; /* of what a TAKE_BACK is for */
@@ -86,12 +87,10 @@ void handover_resume(struct handover *h, enum handover_state state);
 int handover_step(struct handover *h, struct vfmig_error *err);
 int handover_wait(const struct handover *h, short *ret_events);
 
-/* Destination: the devices run. */
-void handover_running(struct handover *h);
-/* The devices were put back (undone), or could not be. */
+/* Destination: the devices run; held: they are stopped, as they were to be. */
+void handover_running(struct handover *h, bool held);
+/* Destination: the devices were put back (undone), or could not be. */
 void handover_taken_back(struct handover *h, bool undone);
-/* The devices were put back before anything was prepared: nothing is left to be resolved. */
-void handover_ended(struct handover *h);
 /* Source: the user does not want to wait. 1: take the devices back; 0: it is decided, so no more can be done. */
 int handover_cancel(struct handover *h, struct vfmig_error *err);
 

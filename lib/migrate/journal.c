@@ -1,49 +1,48 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* journal.c: a session's states on disk, one line of JSON each. */
-#include "migrate/journal.h"
+/* journal.c: writes a session's states to disk, one line of JSON each; journal_read.c reads them. */
+#include "migrate/journal_impl.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "stream/description_json.h"
 
-#define JOURNAL_VERSION 1u
-#define JOURNAL_MAX (1u << 20) /* 64 devices with the longest names, and some 10 states, are less than 100 KiB */
-#define DEVICES_MAX 256u
-
-static const char *const side_names[] = { [HANDOVER_SOURCE] = "source", [HANDOVER_DESTINATION] = "destination" };
-static const char *const state_names[] = {
-	[HANDOVER_NONE] = "none",	  [HANDOVER_STOPPED] = "stopped",     [HANDOVER_DECIDED] = "decided",
-	[HANDOVER_COMMITTED] = "committed", [HANDOVER_DONE] = "done",	      [HANDOVER_RUNS_ON] = "runs-on",
-	[HANDOVER_LOADING] = "loading",	  [HANDOVER_PREPARED] = "prepared",   [HANDOVER_RUNNING] = "running",
-	[HANDOVER_ABANDONED] = "abandoned",
+const char *const journal_side_names[2] = { [HANDOVER_SOURCE] = "source", [HANDOVER_DESTINATION] = "destination" };
+const char *const journal_state_names[] = {
+	[HANDOVER_NONE] = "none",	    [HANDOVER_SAVING] = "saving",
+	[HANDOVER_STOPPED] = "stopped",	    [HANDOVER_SENT] = "sent",
+	[HANDOVER_DECIDED] = "decided",	    [HANDOVER_COMMITTED] = "committed",
+	[HANDOVER_DONE] = "done",	    [HANDOVER_RUNS_ON] = "runs-on",
+	[HANDOVER_RUNS] = "runs",	    [HANDOVER_SUPERSEDED] = "superseded",
+	[HANDOVER_WAITING] = "waiting",	    [HANDOVER_LOADING] = "loading",
+	[HANDOVER_PREPARED] = "prepared",   [HANDOVER_RUNNING] = "running",
+	[HANDOVER_ABANDONED] = "abandoned", [HANDOVER_REPLACED] = "replaced",
 };
-#define NUM_STATES (sizeof(state_names) / sizeof(state_names[0]))
-
-struct journal {
-	int fd, dir_fd;
-	off_t length;  /* of the whole lines */
-	bool promised; /* they say more than no journal would */
-	bool doubtful; /* a line may be there that was not written as a whole */
-	char name[SESSION_TEXT + 16];
-	char path[512]; /* for messages */
+const size_t journal_num_states = sizeof(journal_state_names) / sizeof(journal_state_names[0]);
+const char *const journal_peer_names[] = {
+	[JOURNAL_PEER_UNKNOWN] = "unknown", [JOURNAL_PEER_VFMIG] = "vfmig",	[JOURNAL_PEER_QEMU] = "qemu",
+	[JOURNAL_PEER_FILE] = "file",	    [JOURNAL_PEER_ONE_WAY] = "one-way",
 };
+const size_t journal_num_peers = sizeof(journal_peer_names) / sizeof(journal_peer_names[0]);
 
 const char *handover_side_name(enum handover_side side)
 {
-	return side_names[side];
+	return journal_side_names[side];
 }
 
 const char *handover_state_name(enum handover_state state)
 {
-	return (size_t)state < NUM_STATES ? state_names[state] : "unknown";
+	return (size_t)state < journal_num_states ? journal_state_names[state] : "unknown";
+}
+
+const char *journal_peer_name(enum journal_peer peer)
+{
+	return (size_t)peer < journal_num_peers ? journal_peer_names[peer] : "unknown";
 }
 
 bool session_is_valid(const char *text)
@@ -61,14 +60,37 @@ int session_new(char ret[SESSION_TEXT], struct vfmig_error *err)
 	return 0;
 }
 
-void journal_record_clear(struct journal_record *record)
+bool journal_is_promise(enum handover_state state)
 {
-	free(record->devices);
-	record->devices = NULL;
-	record->num_devices = 0;
+	switch (state) {
+	case HANDOVER_SENT:
+	case HANDOVER_DECIDED:
+	case HANDOVER_COMMITTED:
+	case HANDOVER_DONE:
+	case HANDOVER_SUPERSEDED:
+	case HANDOVER_PREPARED:
+	case HANDOVER_RUNNING:
+	case HANDOVER_REPLACED:
+		return true;
+	case HANDOVER_NONE:
+	case HANDOVER_SAVING:
+	case HANDOVER_STOPPED:
+	case HANDOVER_RUNS_ON:
+	case HANDOVER_RUNS:
+	case HANDOVER_WAITING:
+	case HANDOVER_LOADING:
+	case HANDOVER_ABANDONED:
+		break;
+	}
+	return false;
 }
 
-/* ---------------------------------------------------------------- writing */
+enum handover_state journal_state(const struct journal *j)
+{
+	return j->state;
+}
+
+/* ------------------------------------------------------------------ lines */
 
 static void add_text(struct json_object *o, const char *key, const char *text)
 {
@@ -81,7 +103,7 @@ static void add_state(struct json_object *o, enum handover_state state)
 	struct tm tm;
 	time_t t = time(NULL);
 	strftime(now, sizeof(now), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
-	add_text(o, "state", state_names[state]);
+	add_text(o, "state", journal_state_names[state]);
 	add_text(o, "since", now);
 }
 
@@ -123,29 +145,44 @@ static int append(struct journal *j, struct json_object *o, struct vfmig_error *
 	return r < 0 ? error_errno(err, r, "journal %s: write", j->path) : 0;
 }
 
-static struct json_object *first_line(const char *session, enum handover_side side, const char *link,
-				      const struct participants *participants)
+static struct json_object *devices_json(const struct journal_head *head)
 {
-	struct json_object *o = json_object_new_object(), *devices = json_object_new_array();
-	json_object_object_add(o, "vfmig-journal", json_object_new_int(JOURNAL_VERSION));
-	add_text(o, "session", session);
-	add_text(o, "side", side_names[side]);
-	add_text(o, "link", link);
-	for (size_t i = 0; i < participants->count; i++) {
-		const struct participant *p = &participants->list[i];
-		if (!p->protocol)
-			continue;
+	struct json_object *devices = json_object_new_array();
+	for (size_t i = 0; i < head->num_devices; i++) {
+		const struct journal_device *from = &head->devices[i];
 		struct json_object *d = json_object_new_object();
-		add_text(d, "uri", p->name);
-		add_text(d, "id", p->id);
+		add_text(d, "uri", from->uri);
+		add_text(d, "id", from->id);
+		if (from->who.name[0]) {
+			add_text(d, "name", from->who.name);
+			add_text(d, "incarnation", from->who.incarnation);
+		}
 		json_object_array_add(devices, d);
 	}
-	json_object_object_add(o, "devices", devices);
+	return devices;
+}
+
+static struct json_object *first_line(const struct journal_head *head)
+{
+	struct json_object *o = json_object_new_object();
+	json_object_object_add(o, "vfmig-journal", json_object_new_int(JOURNAL_VERSION));
+	add_text(o, "written-by", vfmig_version());
+	add_text(o, "session", head->session);
+	add_text(o, "side", journal_side_names[head->side]);
+	json_object_object_add(o, "order", json_object_new_uint64(head->order));
+	add_text(o, "link", head->link);
+	if (head->tls_creds)
+		add_text(o, "tls-creds", head->tls_creds);
+	if (head->tls_hostname)
+		add_text(o, "tls-hostname", head->tls_hostname);
+	json_object_object_add(o, "devices", devices_json(head));
 	return o;
 }
 
-static int open_dir(const char *dir, const char *session, enum handover_side side, struct journal **ret,
-		    struct vfmig_error *err)
+/* ------------------------------------------------------------------ files */
+
+int journal_open_dir(const char *dir, const char *session, enum handover_side side, struct journal **ret,
+		     struct vfmig_error *err)
 {
 	if (!session_is_valid(session))
 		return error_set(err, -EINVAL, "'%s' is not a session's id: 32 hexadecimal digits", session);
@@ -153,8 +190,9 @@ static int open_dir(const char *dir, const char *session, enum handover_side sid
 	if (!j)
 		return error_errno(err, -ENOMEM, "journal");
 	j->fd = -1;
-	snprintf(j->name, sizeof(j->name), "%s.%s", session, side_names[side]);
-	snprintf(j->path, sizeof(j->path), "%s/%s", dir, j->name);
+	snprintf(j->name, sizeof(j->name), "%s.%s", session, journal_side_names[side]);
+	snprintf(j->dir, sizeof(j->dir), "%s", dir);
+	snprintf(j->path, sizeof(j->path), "%s/%s", j->dir, j->name);
 	j->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (j->dir_fd < 0) {
 		int r = error_errno(err, -errno, "journal directory %s", dir);
@@ -175,8 +213,15 @@ void journal_close(struct journal *j)
 	free(j);
 }
 
-/* The lock that goes with the open file: 0, or -EBUSY: somebody else's. */
-static int lock(int fd, int command)
+void journal_discard(struct journal *j)
+{
+	if (!j)
+		return;
+	(void)!unlinkat(j->dir_fd, j->name, 0);
+	journal_close(j);
+}
+
+int journal_lock(int fd, int command)
 {
 	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	if (fcntl(fd, command, &whole) < 0)
@@ -184,55 +229,80 @@ static int lock(int fd, int command)
 	return command == F_OFD_GETLK && whole.l_type != F_UNLCK ? -EBUSY : 0;
 }
 
-int journal_create(const char *dir, const char *session, enum handover_side side, const char *link,
-		   const struct participants *participants, struct journal **ret, struct vfmig_error *err)
+/* A reader that does not lock may see the file before its first line is there: that is no session yet. */
+int journal_create(const char *dir, const struct journal_head *head, struct journal **ret, struct vfmig_error *err)
 {
 	struct journal *j;
-	for (size_t i = 0; i < participants->count; i++)
-		if (strlen(participants->list[i].name) >= sizeof(((struct journal_device *)0)->uri))
-			return error_set(err, -ENAMETOOLONG, "journal: a device's URI of %zu bytes",
-					 strlen(participants->list[i].name));
-	int r = open_dir(dir, session, side, &j, err);
+	int r = journal_open_dir(dir, head->session, head->side, &j, err);
 	if (r < 0)
 		return r;
 	j->fd = openat(j->dir_fd, j->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	r = j->fd < 0 ? -errno : lock(j->fd, F_OFD_SETLK);
+	r = j->fd < 0 ? -errno : journal_lock(j->fd, F_OFD_SETLK);
 	if (r < 0) {
 		error_errno(err, r, "journal %s", j->path);
 		journal_close(j);
 		return r;
 	}
-	struct json_object *o = first_line(session, side, link, participants);
-	add_state(o, side == HANDOVER_SOURCE ? HANDOVER_STOPPED : HANDOVER_LOADING);
+	struct json_object *o = first_line(head);
+	j->state = head->side == HANDOVER_SOURCE ? HANDOVER_SAVING : HANDOVER_WAITING;
+	add_state(o, j->state);
 	r = append(j, o, err);
 	if (r == 0 && fsync(j->dir_fd) < 0)
 		r = error_errno(err, -errno, "journal directory %s: fsync", dir);
 	if (r < 0) {
-		unlinkat(j->dir_fd, j->name, 0);
-		journal_close(j);
+		journal_discard(j);
 		return r;
 	}
 	*ret = j;
 	return 0;
 }
 
-/* Does this side's journal bind it? All other states mean what no journal means. */
-static bool is_promise(enum handover_state state)
+int journal_rename(struct journal *j, const char *session, struct vfmig_error *err)
 {
-	return state == HANDOVER_DECIDED || state == HANDOVER_COMMITTED || state == HANDOVER_DONE ||
-	       state == HANDOVER_PREPARED || state == HANDOVER_RUNNING;
+	char name[sizeof(j->name)];
+	struct json_object *o = json_object_new_object();
+	add_state(o, HANDOVER_LOADING);
+	add_text(o, "session", session);
+	add_text(o, "peer", journal_peer_names[JOURNAL_PEER_VFMIG]);
+	int r = append(j, o, err);
+	if (r < 0)
+		return r;
+	j->state = HANDOVER_LOADING;
+	snprintf(name, sizeof(name), "%s.%s", session, journal_side_names[HANDOVER_DESTINATION]);
+	if (renameat2(j->dir_fd, j->name, j->dir_fd, name, RENAME_NOREPLACE) < 0 || fsync(j->dir_fd) < 0)
+		return error_errno(err, -errno, "journal %s: name it %s", j->path, name);
+	strcpy(j->name, name);
+	snprintf(j->path, sizeof(j->path), "%s/%s", j->dir, j->name);
+	return 0;
 }
 
-int journal_write(struct journal *j, enum handover_state state, const char *digest, struct vfmig_error *err)
+int journal_write(struct journal *j, enum handover_state state, const struct journal_line *line,
+		  struct vfmig_error *err)
 {
+	static const struct journal_line nothing;
+	const struct journal_line *l = line ? line : &nothing;
 	struct json_object *o = json_object_new_object();
+	struct stat st;
 	add_state(o, state);
-	if (digest)
-		add_text(o, "digest", digest);
+	if (l->digest)
+		add_text(o, "digest", l->digest);
+	if (l->peer)
+		add_text(o, "peer", journal_peer_names[l->peer]);
+	if (l->held)
+		json_object_object_add(o, "held", json_object_new_boolean(true));
+	if (l->told)
+		json_object_object_add(o, "told", json_object_new_boolean(true));
+	if (l->by_person)
+		add_text(o, "by", "a person");
 	int r = append(j, o, err);
-	if (r == 0)
-		j->promised = is_promise(state);
-	return r;
+	if (r < 0)
+		return r;
+	if (journal_is_promise(state) && (fstat(j->fd, &st) < 0 || st.st_nlink == 0))
+		return error_set(err, -ESTALE, "journal %s: the file was removed during the session, so nothing can be "
+				 "promised by it", j->path);
+	j->promised = journal_is_promise(state);
+	j->state = state;
+	return 0;
 }
 
 int journal_forget(struct journal *j, enum handover_state state, struct vfmig_error *err)
@@ -241,235 +311,4 @@ int journal_forget(struct journal *j, enum handover_state state, struct vfmig_er
 	if (r == 0 || (!j->promised && !j->doubtful))
 		return 0;
 	return unlinkat(j->dir_fd, j->name, 0) == 0 && fsync(j->dir_fd) == 0 ? 0 : r;
-}
-
-/* ---------------------------------------------------------------- reading */
-
-static bool find_name(const char *const *names, size_t count, const char *text, int *ret)
-{
-	for (size_t i = 0; text && i < count; i++)
-		if (!strcmp(names[i], text)) {
-			*ret = (int)i;
-			return true;
-		}
-	return false;
-}
-
-static bool take_text(struct json_object *o, const char *key, char *into, size_t size)
-{
-	const char *text = json_text(o, key);
-	if (!text || strlen(text) >= size)
-		return false;
-	strcpy(into, text);
-	return true;
-}
-
-static int read_devices(struct json_object *o, struct journal_record *ret)
-{
-	struct json_object *list = json_array(o, "devices");
-	size_t count = list ? json_object_array_length(list) : DEVICES_MAX + 1;
-	if (count > DEVICES_MAX)
-		return -EBADMSG;
-	ret->devices = calloc(count + 1, sizeof(*ret->devices));
-	if (!ret->devices)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		struct json_object *d = json_object_array_get_idx(list, i);
-		struct journal_device *into = &ret->devices[i];
-		if (!json_object_is_type(d, json_type_object) || !take_text(d, "uri", into->uri, sizeof(into->uri)) ||
-		    !take_text(d, "id", into->id, sizeof(into->id)))
-			return -EBADMSG;
-		ret->num_devices++;
-	}
-	return 0;
-}
-
-static int read_first(struct json_object *o, struct journal_record *ret)
-{
-	uint64_t version;
-	int side;
-	if (json_u64(o, "vfmig-journal", JOURNAL_VERSION, &version) < 0 ||
-	    !take_text(o, "session", ret->session, sizeof(ret->session)) || !session_is_valid(ret->session) ||
-	    !find_name(side_names, 2, json_text(o, "side"), &side) ||
-	    !take_text(o, "link", ret->link, sizeof(ret->link)))
-		return -EBADMSG;
-	ret->side = (enum handover_side)side;
-	return read_devices(o, ret);
-}
-
-static int read_state(struct json_object *o, struct journal_record *ret)
-{
-	int state;
-	if (!find_name(state_names, NUM_STATES, json_text(o, "state"), &state) ||
-	    !take_text(o, "since", ret->since, sizeof(ret->since)))
-		return -EBADMSG;
-	ret->state = (enum handover_state)state;
-	take_text(o, "digest", ret->digest, sizeof(ret->digest));
-	return 0;
-}
-
-/* Every whole line; *ret_length: how far they go. */
-static int read_lines(const char *text, size_t length, size_t *ret_length, struct journal_record *ret)
-{
-	const char *at = text, *end;
-	while ((end = memchr(at, '\n', length - (size_t)(at - text)))) {
-		struct json_object *o;
-		if (json_parse(at, (size_t)(end - at), &o, NULL) < 0)
-			return -EBADMSG;
-		int r = at == text ? read_first(o, ret) : 0;
-		if (r == 0)
-			r = read_state(o, ret);
-		json_object_put(o);
-		if (r < 0)
-			return r;
-		at = end + 1;
-	}
-	*ret_length = (size_t)(at - text);
-	return at == text ? -EBADMSG : 0;
-}
-
-static int read_file(struct journal *j, struct journal_record *ret, struct vfmig_error *err)
-{
-	struct stat st;
-	size_t length = 0;
-	if (fstat(j->fd, &st) < 0)
-		return error_errno(err, -errno, "journal %s", j->path);
-	if (!S_ISREG(st.st_mode) || st.st_size > JOURNAL_MAX)
-		return error_set(err, -EBADMSG, "journal %s: not a file of at most %u bytes", j->path, JOURNAL_MAX);
-	ret->written = st.st_mtim;
-	char *text = malloc((size_t)st.st_size + 1);
-	if (!text)
-		return error_errno(err, -ENOMEM, "journal %s", j->path);
-	ssize_t n = pread(j->fd, text, (size_t)st.st_size, 0);
-	int r = n < 0 ? -errno : read_lines(text, (size_t)n, &length, ret);
-	free(text);
-	j->length = (off_t)length;
-	if (r == -EBADMSG)
-		return error_set(err, r, "journal %s: not a journal of vfmig's, or damaged", j->path);
-	return r < 0 ? error_errno(err, r, "journal %s", j->path) : 0;
-}
-
-/* What is not a whole line. The time of the last whole one stays. */
-static int cut_tail(const struct journal *j)
-{
-	struct stat st;
-	if (fstat(j->fd, &st) < 0)
-		return -errno;
-	return st.st_size != j->length && ftruncate(j->fd, j->length) < 0 ? -errno : 0;
-}
-
-static int open_and_read(const char *dir, const char *session, enum handover_side side, bool own, struct journal **ret,
-			 struct journal_record *ret_record, struct vfmig_error *err)
-{
-	struct journal *j;
-	struct journal_record record = { 0 };
-	int r = open_dir(dir, session, side, &j, err);
-	if (r < 0)
-		return r;
-	j->fd = openat(j->dir_fd, j->name, (own ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC);
-	if (j->fd < 0)
-		r = error_errno(err, -errno, "journal %s", j->path);
-	else
-		record.busy = lock(j->fd, own ? F_OFD_SETLK : F_OFD_GETLK) < 0;
-	if (r == 0 && own && record.busy)
-		r = error_set(err, -EBUSY, "journal %s: a program is at work on this session", j->path);
-	if (r == 0)
-		r = read_file(j, &record, err);
-	/* What was read may be in memory only still, and something is about to be done by it. */
-	if (r == 0 && own && (cut_tail(j) < 0 || fsync(j->fd) < 0 || fsync(j->dir_fd) < 0))
-		r = error_errno(err, -errno, "journal %s", j->path);
-	if (r < 0) {
-		journal_record_clear(&record);
-		journal_close(j);
-		return r;
-	}
-	j->promised = is_promise(record.state);
-	*ret_record = record;
-	*ret = j;
-	return 0;
-}
-
-int journal_open(const char *dir, const char *session, enum handover_side side, struct journal **ret,
-		 struct journal_record *ret_record, struct vfmig_error *err)
-{
-	return open_and_read(dir, session, side, true, ret, ret_record, err);
-}
-
-int journal_read(const char *dir, const char *session, enum handover_side side, struct journal_record *ret,
-		 struct vfmig_error *err)
-{
-	struct journal *j;
-	int r = open_and_read(dir, session, side, false, &j, ret, err);
-	if (r == 0)
-		journal_close(j);
-	return r;
-}
-
-/* SESSION.SIDE; other files are somebody else's. */
-static bool parse_name(const char *name, char ret_session[SESSION_TEXT], enum handover_side *ret_side)
-{
-	int side;
-	snprintf(ret_session, SESSION_TEXT, "%.32s", name);
-	if (!session_is_valid(ret_session) || name[SESSION_TEXT - 1] != '.' ||
-	    !find_name(side_names, 2, name + SESSION_TEXT, &side))
-		return false;
-	*ret_side = (enum handover_side)side;
-	return true;
-}
-
-int journal_list(const char *dir, journal_list_fn *fn, void *opaque, struct vfmig_error *err)
-{
-	struct dirent **list;
-	int n = scandir(dir, &list, NULL, alphasort), r = 0;
-	if (n < 0)
-		return error_errno(err, -errno, "journal directory %s", dir);
-	for (int i = 0; i < n; i++) {
-		char session[SESSION_TEXT];
-		enum handover_side side;
-		if (r == 0 && parse_name(list[i]->d_name, session, &side))
-			r = fn(opaque, session, side);
-		free(list[i]);
-	}
-	free(list);
-	return r;
-}
-
-struct later {
-	const char *dir;
-	const struct journal_record *than;
-	struct vfmig_error *err;
-};
-
-static bool share_device(const struct journal_record *a, const struct journal_record *b)
-{
-	for (size_t i = 0; i < a->num_devices; i++)
-		for (size_t k = 0; k < b->num_devices; k++)
-			if (!strcmp(a->devices[i].uri, b->devices[k].uri))
-				return true;
-	return false;
-}
-
-static int check_later(void *opaque, const char *session, enum handover_side side)
-{
-	const struct later *l = opaque;
-	struct journal_record record;
-	if (!strcmp(session, l->than->session) || journal_read(l->dir, session, side, &record, NULL) < 0)
-		return 0;
-	bool later = share_device(&record, l->than) &&
-		     (record.written.tv_sec > l->than->written.tv_sec ||
-		      (record.written.tv_sec == l->than->written.tv_sec &&
-		       record.written.tv_nsec > l->than->written.tv_nsec));
-	journal_record_clear(&record);
-	if (!later)
-		return 0;
-	return error_set(l->err, -EPERM,
-			 "the device was in a later session, %s, and what it holds is that one's: nothing is left to "
-			 "be done in %s (its journal may be removed)",
-			 session, l->than->session);
-}
-
-int journal_check_last(const char *dir, const struct journal_record *record, struct vfmig_error *err)
-{
-	struct later l = { dir, record, err };
-	return journal_list(dir, check_later, &l, err);
 }

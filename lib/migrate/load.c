@@ -74,6 +74,10 @@ void vfmig_load_free(struct vfmig_load *load)
 		fail(load, -ECANCELED, NULL);
 	if (load->handover.state == HANDOVER_ABANDONED) /* the source may be waiting */
 		(void)handover_step(&load->handover, &ignored);
+	if (!load->begun && load->handover.journal) {
+		journal_discard(load->handover.journal);
+		load->handover.journal = NULL;
+	}
 	participants_clear(&load->participants);
 	reader_free(load->reader);
 	handover_clear(&load->handover);
@@ -116,6 +120,19 @@ int vfmig_load_add_memory(struct vfmig_load *load, struct vfmig_memory *memory, 
 
 /* ----------------------------------------------------------------- stages */
 
+int load_claim(struct vfmig_load *l, struct vfmig_error *err)
+{
+	const struct ledger_claim claim = { .dir = l->opts.journal, .side = HANDOVER_DESTINATION,
+					    .consent = l->opts.replace, .link = l->link,
+					    .participants = &l->participants, .log = &l->log };
+	if (l->handover.journal)
+		return 0;
+	if (!l->opts.journal)
+		return l->opts.replace ? error_set(err, -EINVAL, "consent to load over session %s, without a journal "
+						   "that says what it was", l->opts.replace) : 0;
+	return ledger_claim(&claim, &l->handover.journal, err);
+}
+
 static int open_reader(struct vfmig_load *l, struct vfmig_error *err)
 {
 	reader_free(l->reader);
@@ -145,10 +162,12 @@ static int begin(struct vfmig_load *l, struct vfmig_error *err)
 	if (check)
 		set_checking(l, true);
 	int r = participants_check_p2p(&l->participants, err);
+	if (r == 0)
+		r = load_claim(l, err);
 	/* One without sections of its own (vCPUs) takes part from the beginning. */
 	for (size_t i = 0; i < l->participants.count && r == 0; i++)
 		if (!participant_loads(&l->participants.list[i]))
-			r = load_begin_taker(&l->participants.list[i], err);
+			r = load_begin_taker(l, &l->participants.list[i], err);
 	if (r < 0)
 		return r;
 	return l->opts.multifd_channels ? load_open_channels(l, err) : open_reader(l, err);
@@ -237,10 +256,25 @@ static int do_agree(struct vfmig_load *l, struct vfmig_error *err)
 	return r < 0 ? r : 0;
 }
 
+/* Of a source that does not agree, and what is read from a file. */
+int load_note(struct vfmig_load *l, enum handover_state state, struct vfmig_error *err)
+{
+	struct journal_line line = { .held = state == HANDOVER_RUNNING && l->opts.no_start };
+	if (!handover_recognised(&l->handover))
+		line.peer = link_is_file(l->link) ? JOURNAL_PEER_FILE :
+			    l->return_path_open	  ? JOURNAL_PEER_QEMU :
+						    JOURNAL_PEER_ONE_WAY;
+	return l->handover.journal ? journal_write(l->handover.journal, state, &line, err) : 0;
+}
+
 static int do_start(struct vfmig_load *l, struct vfmig_error *err)
 {
+	struct vfmig_error why;
 	bool prepare = l->stage == START_PREPARE;
-	int r = participants_together(&l->participants, prepare ? TOGETHER_START_PREPARE : TOGETHER_START, err);
+	int r = prepare && l->handover.state == HANDOVER_NONE ? load_note(l, HANDOVER_COMMITTED, err) : 0;
+	if (r < 0)
+		return r;
+	r = participants_together(&l->participants, prepare ? TOGETHER_START_PREPARE : TOGETHER_START, err);
 	if (r < 0)
 		return error_not_again(r);
 	l->stage = prepare ? START : REPORT;
@@ -249,11 +283,13 @@ static int do_start(struct vfmig_load *l, struct vfmig_error *err)
 	l->ended_ns = clock_now_ns();
 	phase_enter(&l->status, "load", VFMIG_PHASE_COMPLETING);
 	participants_cleanup(&l->participants);
-	if (l->handover.state == HANDOVER_COMMITTED)
-		handover_running(&l->handover);
-	else if (l->return_path_open)
-		return return_path_put(&l->return_path, WIRE_RETURN_SHUT, 0, err);
-	return 0;
+	if (l->handover.state == HANDOVER_COMMITTED) {
+		handover_running(&l->handover, l->opts.no_start);
+		return 0;
+	}
+	if (load_note(l, HANDOVER_RUNNING, &why) < 0)
+		log_line(&l->log, VFMIG_LOG_WARNING, "%s", why.message);
+	return l->return_path_open ? return_path_put(&l->return_path, WIRE_RETURN_SHUT, 0, err) : 0;
 }
 
 static int report(struct vfmig_load *l, struct vfmig_error *err)
@@ -294,6 +330,19 @@ static void tell_refused(struct vfmig_load *l)
 		(void)return_path_flush(&l->return_path, l->link, &ignored);
 }
 
+/* Nothing was prepared. A load that no source came to, or that touched nothing, was none. */
+static void note_taken_back(struct vfmig_load *l)
+{
+	struct journal *j = l->handover.journal;
+	struct vfmig_error ignored;
+	if (j && journal_state(j) != HANDOVER_WAITING) {
+		(void)journal_forget(j, HANDOVER_ABANDONED, &ignored);
+		return;
+	}
+	journal_discard(j);
+	l->handover.journal = NULL;
+}
+
 /* The devices as they were, with nothing of the load. What could not be put back is added to the error. */
 static void take_back(struct vfmig_load *l, int code, struct vfmig_error *err)
 {
@@ -314,7 +363,7 @@ static void take_back(struct vfmig_load *l, int code, struct vfmig_error *err)
 	else if (undone)
 		tell_refused(l);
 	if (undone && l->handover.state == HANDOVER_NONE)
-		handover_ended(&l->handover);
+		note_taken_back(l);
 }
 
 static int fail(struct vfmig_load *l, int code, struct vfmig_error *err)

@@ -10,6 +10,7 @@
 #include "migrate/downtime.h"
 #include "migrate/handlers.h"
 #include "migrate/handover.h"
+#include "migrate/ledger.h"
 #include "migrate/memory.h"
 #include "migrate/write_behind.h"
 #include "stream/reader.h"
@@ -55,7 +56,9 @@ struct vfmig_load {
 };
 
 /* load_setup of a participant, once. */
-int load_begin_taker(struct participant *p, struct vfmig_error *err);
+int load_begin_taker(struct vfmig_load *l, struct participant *p, struct vfmig_error *err);
+/* Has the journal say so, if there is one; for a load without a handover. */
+int load_note(struct vfmig_load *l, enum handover_state state, struct vfmig_error *err);
 /* Takes the next record; 1: the stream has ended well. -EAGAIN, -errno. */
 int load_take_record(struct vfmig_load *l, struct vfmig_error *err);
 /* With several connections: some more of whatever has come; as load_take_record. */

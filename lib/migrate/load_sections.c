@@ -39,10 +39,19 @@ static int find_taker(struct vfmig_load *l, const struct reader_record *record, 
 	return 0;
 }
 
-int load_begin_taker(struct participant *p, struct vfmig_error *err)
+/* From here on a device may hold half of something. */
+static int note_loading(struct vfmig_load *l, struct vfmig_error *err)
 {
-	if (p->begun)
-		return 0;
+	struct journal *j = l->handover.journal;
+	bool known = l->stage == CHECK || !j || journal_state(j) != HANDOVER_WAITING;
+	return known ? 0 : load_note(l, HANDOVER_LOADING, err);
+}
+
+int load_begin_taker(struct vfmig_load *l, struct participant *p, struct vfmig_error *err)
+{
+	int r = p->begun || !p->protocol ? 0 : note_loading(l, err);
+	if (p->begun || r < 0)
+		return r;
 	p->begun = true;
 	return p->ops.load_setup ? error_not_again(p->ops.load_setup(p->opaque, err)) : 0;
 }
@@ -121,7 +130,7 @@ static int begin_section(struct vfmig_load *l, const struct reader_record *recor
 	l->record = *record;
 	l->section_offset = record->offset;
 	l->in_body = true;
-	return l->taker ? load_begin_taker(l->taker, err) : 0;
+	return l->taker ? load_begin_taker(l, l->taker, err) : 0;
 }
 
 static void count_section(struct vfmig_load *l)
@@ -175,10 +184,7 @@ static int begin_handover(struct vfmig_load *l, struct vfmig_error *err)
 {
 	struct handover *h = &l->handover;
 	memcpy(l->status.session, h->session, sizeof(h->session));
-	if (!l->opts.journal)
-		return 0;
-	return journal_create(l->opts.journal, h->session, HANDOVER_DESTINATION, l->link->name, &l->participants,
-			      &h->journal, err);
+	return h->journal ? journal_rename(h->journal, h->session, err) : 0;
 }
 
 static int take_ping(struct vfmig_load *l, const struct reader_record *record, struct vfmig_error *err)

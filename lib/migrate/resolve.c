@@ -3,6 +3,7 @@
 #include "migrate/resolve.h"
 
 #include <poll.h>
+#include <string.h>
 
 /* ---------------------------------------------------------------- devices */
 
@@ -53,27 +54,25 @@ static int ask_states(struct resolve *r, unsigned *ret, struct vfmig_error *err)
 
 /* ----------------------------------------------------------------- source */
 
-static int enter(struct resolve *r, enum handover_state state, struct vfmig_error *err)
+static int write_state(struct resolve *r, enum handover_state state, bool by_person, struct vfmig_error *err)
 {
-	int code = journal_write(r->journal, state, NULL, err);
+	const struct journal_line line = { .by_person = by_person };
+	int code = journal_write(r->journal, state, &line, err);
 	if (code == 0)
 		r->state = state;
 	return code;
 }
 
-/* The journal first: when it says that the source runs on, it may. */
-static int source_runs_on(struct resolve *r, struct vfmig_error *err)
+/* The journal first, then the deed, then that it was done: a crash in between is found by what the journal says. */
+static int run_on(struct resolve *r, bool by_person, struct vfmig_error *err)
 {
-	if (r->state_gone)
-		return error_set(err, -ENODATA,
-				 "the source's devices ended with the program that had them, and with them their "
-				 "state; if the destination is prepared: 'vfmig resolve %s destination' on both sides",
-				 r->session);
 	unsigned states;
 	int code = ask_states(r, &states, err);
 	if (code == 0 && r->state != HANDOVER_RUNS_ON)
-		code = enter(r, HANDOVER_RUNS_ON, err);
-	return code < 0 || states == 1u << VFMIG_STATE_RUNNING ? code : run_all(r, err);
+		code = write_state(r, HANDOVER_RUNS_ON, by_person, err);
+	if (code == 0 && states != 1u << VFMIG_STATE_RUNNING)
+		code = run_all(r, err);
+	return code < 0 ? code : write_state(r, HANDOVER_RUNS, by_person, err);
 }
 
 static int refuse(const struct resolve *r, const char *why, struct vfmig_error *err)
@@ -82,45 +81,122 @@ static int refuse(const struct resolve *r, const char *why, struct vfmig_error *
 			 handover_side_name(r->side), handover_state_name(r->state), why);
 }
 
-static int begin_source(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+static int gone_here(const struct resolve *r, const char *how, struct vfmig_error *err)
+{
+	return error_set(err, -ENODATA, "session %s: the state is not here any more: %s; if the destination has it: "
+			 "'vfmig resolve %s destination' on both sides", r->session, how, r->session);
+}
+
+/* Nothing is decided, so that the source has it, if it still has. */
+static int begin_stopped(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+{
+	unsigned states;
+	bool person = decision == RESOLVE_SOURCE;
+	int code = ask_states(r, &states, err);
+	if (code < 0)
+		return code;
+	if (decision == RESOLVE_DESTINATION) /* not done: the destination may turn out to have lost it */
+		return write_state(r, HANDOVER_DECIDED, true, err);
+	if (r->state_gone)
+		return gone_here(r, "the devices ended with the program that had them, or were started anew", err);
+	if (states & 1u << VFMIG_STATE_RUNNING && !person)
+		return gone_here(r, "a device that was left stopped is running: it was reset, or started by somebody "
+				 "(then 'vfmig resolve ... source' says so)", err);
+	code = run_on(r, person, err);
+	return code < 0 ? code : !person && r->peer == JOURNAL_PEER_VFMIG;
+}
+
+static int begin_sent(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+{
+	if (decision == RESOLVE_MEET)
+		return error_set(err, -EPERM, "session %s: the end of the state was sent, and whether it arrived is not "
+				 "known here: look there, then say 'vfmig resolve %s destination' if the devices are there, "
+				 "or 'vfmig resolve %s source' if they certainly are not", r->session, r->session,
+				 r->session);
+	if (decision == RESOLVE_DESTINATION)
+		return write_state(r, HANDOVER_DONE, true, err);
+	if (r->state_gone)
+		return gone_here(r, "the devices ended with the program that had them, or were started anew", err);
+	return run_on(r, true, err);
+}
+
+static int begin_runs_on(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
 {
 	int code = 0;
+	if (decision == RESOLVE_DESTINATION)
+		return refuse(r, "the device runs here, so the destination must not", err);
+	if (r->state == HANDOVER_RUNS_ON && r->state_gone)
+		return gone_here(r, "the devices ended with the program that had them, or were started anew", err);
+	if (r->state == HANDOVER_RUNS_ON)
+		code = run_on(r, false, err);
+	return code < 0 ? code : decision == RESOLVE_MEET && r->peer == JOURNAL_PEER_VFMIG;
+}
+
+/* Killed before anything was stopped: the other side has nothing that is whole. */
+static int begin_saving(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+{
+	if (decision == RESOLVE_DESTINATION)
+		return refuse(r, "the destination cannot have all of the state", err);
+	if (r->state_gone)
+		return error_set(err, -ENODATA, "session %s: the devices ended with the program that had them, or were "
+				 "started anew; nothing is left to be done", r->session);
+	return run_on(r, decision == RESOLVE_SOURCE, err);
+}
+
+static int begin_source(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+{
 	switch (r->state) {
+	case HANDOVER_SAVING:
+		return begin_saving(r, decision, err);
 	case HANDOVER_STOPPED:
+		return begin_stopped(r, decision, err);
+	case HANDOVER_SENT:
+		return begin_sent(r, decision, err);
 	case HANDOVER_RUNS_ON:
-		if (decision == RESOLVE_DESTINATION && r->state == HANDOVER_RUNS_ON)
-			return refuse(r, "the device runs here, so the destination must not", err);
-		/* Not done: the destination may turn out to have lost it. */
-		if (decision == RESOLVE_DESTINATION)
-			return enter(r, HANDOVER_DECIDED, err);
-		code = source_runs_on(r, err);
-		return code < 0 ? code : decision == RESOLVE_MEET;
+	case HANDOVER_RUNS:
+		return begin_runs_on(r, decision, err);
 	case HANDOVER_DECIDED:
 		if (decision == RESOLVE_SOURCE)
 			return refuse(r, "the destination may run the device", err);
 		return decision == RESOLVE_MEET;
+	case HANDOVER_SUPERSEDED:
+		if (decision != RESOLVE_MEET)
+			return refuse(r, "a later session has moved the device", err);
+		return r->peer == JOURNAL_PEER_VFMIG;
 	default:
-		return decision == RESOLVE_SOURCE ? refuse(r, "the destination runs the device", err) : 0;
+		return decision == RESOLVE_SOURCE ? refuse(r, "the destination has the device", err) : 0;
 	}
 }
 
 /* ------------------------------------------------------------ destination */
 
-/* Only a device that holds nothing of the session lets the source run. */
-static int abandon(struct resolve *r, struct vfmig_error *err)
+/* Only a device that holds nothing of the session lets the source run. One that is not what it was is left alone. */
+static int abandon(struct resolve *r, bool reset, bool by_person, struct vfmig_error *err)
 {
-	int code = reset_all(r, err);
-	if (code == 0)
+	int code = reset ? reset_all(r, err) : 0;
+	if (code == 0 && by_person)
+		code = write_state(r, HANDOVER_ABANDONED, true, err);
+	else if (code == 0)
 		code = journal_forget(r->journal, HANDOVER_ABANDONED, err);
 	if (code == 0)
 		r->state = HANDOVER_ABANDONED;
 	return code;
 }
 
+/* What a device may be in that still holds what was loaded: v1 knows no way from resuming to stopped and back. */
+static unsigned holding(const struct resolve *r)
+{
+	unsigned states = 1u << VFMIG_STATE_STOP;
+	for (size_t i = 0; i < r->num_devices; i++)
+		if (!strcmp(r->devices[i]->protocol->ops->name, "v1") || r->peer != JOURNAL_PEER_VFMIG)
+			states |= 1u << VFMIG_STATE_RESUMING;
+	return states;
+}
+
 /* Committed: it starts, if it has not been started. */
 static int start_committed(struct resolve *r, struct vfmig_error *err)
 {
-	const unsigned startable = 1u << VFMIG_STATE_STOP | 1u << VFMIG_STATE_RUNNING_P2P | 1u << VFMIG_STATE_RUNNING;
+	const unsigned startable = holding(r) | 1u << VFMIG_STATE_RUNNING_P2P | 1u << VFMIG_STATE_RUNNING;
 	unsigned states;
 	int code = ask_states(r, &states, err);
 	if (code < 0)
@@ -131,28 +207,42 @@ static int start_committed(struct resolve *r, struct vfmig_error *err)
 				 "whether they ran cannot be known");
 	if (states == 1u << VFMIG_STATE_RUNNING)
 		log_line(r->log, VFMIG_LOG_WARNING,
-			 "the device runs already: as it was started, unless its own program was started anew since, "
-			 "which nobody can tell");
+			 "the device runs already: as it was started, unless it was reset since, which nobody can tell");
 	else
 		code = run_all(r, err);
-	return code < 0 ? code : enter(r, HANDOVER_RUNNING, err);
+	return code < 0 ? code : write_state(r, HANDOVER_RUNNING, false, err);
+}
+
+/* What runs may be somebody's work, and what was stopped may have been reset: a person knows which. */
+static int found_running(const struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+{
+	if (decision == RESOLVE_DESTINATION)
+		return error_set(err, -ENODATA,
+				 "the device does not hold what was loaded any more: it runs, so it was reset or started "
+				 "since; the state can only be at the source");
+	return error_set(err, -EPERM,
+			 "session %s: the device was left stopped with the state, and it runs: it was reset, or started by "
+			 "somebody; if nothing of the state runs here: 'vfmig resolve %s source' on both sides", r->session,
+			 r->session);
 }
 
 static int begin_prepared(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
 {
 	unsigned states;
 	int code = ask_states(r, &states, err);
-	bool held = !r->state_gone && states == 1u << VFMIG_STATE_STOP;
+	bool held = !r->state_gone && states && !(states & ~holding(r));
+	bool person = decision == RESOLVE_SOURCE;
 	if (code < 0)
 		return code;
 	if (held && decision == RESOLVE_MEET)
 		return 1;
 	if (held && decision == RESOLVE_DESTINATION) {
-		code = enter(r, HANDOVER_COMMITTED, err);
+		code = write_state(r, HANDOVER_COMMITTED, true, err);
 		return code < 0 ? code : start_committed(r, err);
 	}
-	/* What is not stopped was reset, or started by somebody: neither may go on beside the source. */
-	code = abandon(r, err);
+	if (!r->state_gone && states & 1u << VFMIG_STATE_RUNNING && !person)
+		return found_running(r, decision, err);
+	code = abandon(r, !r->state_gone && !(states & 1u << VFMIG_STATE_RUNNING), person, err);
 	if (code == 0 && decision == RESOLVE_DESTINATION)
 		return error_set(err, -ENODATA,
 				 "the device does not hold what was loaded any more: it was reset or started since; "
@@ -160,34 +250,58 @@ static int begin_prepared(struct resolve *r, enum resolve_decision decision, str
 	return code < 0 ? code : decision == RESOLVE_MEET;
 }
 
-static int begin_destination(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+/* A QEMU that heard nothing may have gone on by itself: then the device must not be started here. */
+static int begin_committed(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
 {
 	unsigned states;
-	int code;
+	bool agreed = r->peer == JOURNAL_PEER_VFMIG;
+	if (decision == RESOLVE_SOURCE && agreed)
+		return refuse(r, "the device may have been started here", err);
+	int code = ask_states(r, &states, err);
+	if (code < 0)
+		return code;
+	if (decision == RESOLVE_SOURCE)
+		return states & 1u << VFMIG_STATE_RUNNING ? refuse(r, "the device runs here", err) :
+							    abandon(r, !r->state_gone, true, err);
+	if (r->peer == JOURNAL_PEER_QEMU && decision == RESOLVE_MEET)
+		return error_set(err, -EPERM, "session %s: whether the QEMU that sent the state runs on is not known here: "
+				 "look there, then say 'vfmig resolve %s source' if it does, or 'vfmig resolve %s "
+				 "destination' if it certainly does not", r->session, r->session, r->session);
+	code = start_committed(r, err);
+	return code < 0 ? code : decision == RESOLVE_MEET && agreed;
+}
+
+static int begin_loading(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+{
+	unsigned states;
+	if (decision == RESOLVE_DESTINATION)
+		return refuse(r, "what it holds is not whole", err);
+	int code = ask_states(r, &states, err);
+	/* What runs was reset, or is somebody's: it has nothing of a state that was not whole. */
+	bool reset = !r->state_gone && states & ~(1u << VFMIG_STATE_RUNNING);
+	return code < 0 ? code : abandon(r, reset, decision == RESOLVE_SOURCE, err);
+}
+
+static int begin_destination(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
+{
+	bool meets = decision == RESOLVE_MEET && r->peer == JOURNAL_PEER_VFMIG;
 	switch (r->state) {
+	case HANDOVER_WAITING:
 	case HANDOVER_LOADING:
-		if (decision == RESOLVE_DESTINATION)
-			return refuse(r, "what it holds is not whole", err);
-		code = ask_states(r, &states, err);
-		if (code < 0)
-			return code;
-		/* What runs was reset, or is somebody's: it has nothing of a state that was not whole. */
-		return states & ~(1u << VFMIG_STATE_RUNNING) ? abandon(r, err) : enter(r, HANDOVER_ABANDONED, err);
+		return begin_loading(r, decision, err);
 	case HANDOVER_PREPARED:
 		return begin_prepared(r, decision, err);
 	case HANDOVER_COMMITTED:
-		if (decision == RESOLVE_SOURCE)
-			return refuse(r, "the device may have been started here", err);
-		code = start_committed(r, err);
-		return code < 0 ? code : decision == RESOLVE_MEET;
+		return begin_committed(r, decision, err);
 	case HANDOVER_RUNNING:
+	case HANDOVER_REPLACED:
 		if (decision == RESOLVE_SOURCE)
-			return refuse(r, "the device runs here", err);
-		return decision == RESOLVE_MEET;
+			return refuse(r, "the device ran here", err);
+		return meets;
 	default:
 		if (decision == RESOLVE_DESTINATION)
-			return refuse(r, "the source runs the device", err);
-		return decision == RESOLVE_MEET;
+			return refuse(r, "the source has the device", err);
+		return meets;
 	}
 }
 
@@ -201,18 +315,22 @@ int resolve_begin(struct resolve *r, enum resolve_decision decision, struct vfmi
 static int do_step(struct resolve *r, int step, struct vfmig_error *err)
 {
 	struct handover *h = &r->handover;
+	const struct journal_line told = { .told = h->told };
 	struct vfmig_error trouble;
 	int code = 0;
 	if (r->side == HANDOVER_SOURCE && r->state_gone)
 		return error_set(err, -ENODATA,
 				 "the destination has lost the state, and the source's ended with the program that had "
 				 "it");
-	if (r->side == HANDOVER_SOURCE)
-		return run_all(r, err);
+	if (r->side == HANDOVER_SOURCE) {
+		r->state = HANDOVER_RUNS_ON; /* as handover.c has written */
+		code = run_all(r, err);
+		return code < 0 ? code : journal_write(r->journal, HANDOVER_RUNS, &told, err);
+	}
 	if (step == HANDOVER_STEP_START)
 		code = run_all(r, err);
 	if (step == HANDOVER_STEP_START && code == 0) {
-		handover_running(h);
+		handover_running(h, false);
 		return 0;
 	}
 	if (code < 0 && err)
@@ -224,13 +342,14 @@ static int do_step(struct resolve *r, int step, struct vfmig_error *err)
 
 int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error *err)
 {
+	static const struct journal_line told = { .told = true };
 	struct handover *h = &r->handover;
 	int code = handover_init(h, r->side, link, r->session, r->retry_ns, r->log, err);
 	if (code < 0)
 		return code;
 	r->meets = true;
 	h->journal = r->journal;
-	handover_resume(h, r->state == HANDOVER_DECIDED ? HANDOVER_COMMITTED : r->state);
+	handover_resume(h, r->state);
 	while ((code = handover_step(h, err)) != HANDOVER_STEP_OVER) {
 		struct pollfd p;
 		if (code > 0)
@@ -242,7 +361,9 @@ int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error 
 			break;
 		}
 	}
-	r->state = h->state;
+	if (code > 0 && h->told && journal_state(r->journal) == HANDOVER_RUNS)
+		code = journal_write(r->journal, HANDOVER_RUNS, &told, err);
+	r->state = journal_state(r->journal);
 	return code < 0 ? code : 0;
 }
 

@@ -16,10 +16,11 @@ struct resolve {
 	struct journal *journal; /* owned until resolve_end */
 	enum handover_side side;
 	enum handover_state state;
+	enum journal_peer peer;
 	const char *session;
 	struct vfmig_device **devices; /* borrowed; of this side */
 	size_t num_devices;
-	bool state_gone; /* kernel devices: what they held ended with their program */
+	bool state_gone; /* what they held ended with their program, or with an earlier incarnation of them */
 	uint64_t retry_ns;
 	const struct log *log;
 	struct handover handover;
@@ -30,7 +31,7 @@ struct resolve {
  * Does what needs no other side: a decision, which is refused (-EPERM) where the
  * journal has promised otherwise; a source that had decided nothing runs on; a
  * committed destination is started. The journal is written before a device
- * changes. Returns 1 when the other side has to be met, 0 when all is done.
+ * changes, and once more when it has. Returns 1 when the other side has to be met, 0 when all is done.
  */
 int resolve_begin(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err);
 

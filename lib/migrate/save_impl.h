@@ -9,6 +9,7 @@
 #include "migrate/downtime.h"
 #include "migrate/handlers.h"
 #include "migrate/handover.h"
+#include "migrate/ledger.h"
 #include "migrate/memory.h"
 #include "migrate/outlets.h"
 #include "stream/writer.h"

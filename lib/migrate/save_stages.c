@@ -15,6 +15,21 @@
 #define ACK_PAUSE_NS (2 * NS_PER_MS) /* between two looks for the switchover ack, with nothing to send */
 #define LAG_PING 0x6c616721u /* asks how long the way to the other side is: "lag!" */
 
+/* Who takes the stream, as far as it is known: what the journal says of it. */
+static enum journal_peer save_peer(const struct vfmig_save *s)
+{
+	const struct handover *h = &s->handover;
+	const char *uri = s->link->name;
+	if (handover_recognised(h))
+		return JOURNAL_PEER_VFMIG;
+	if (h->foreign)
+		return JOURNAL_PEER_QEMU;
+	if (strncmp(uri, "file:", 5) == 0)
+		return JOURNAL_PEER_FILE;
+	bool known = strncmp(uri, "exec:", 5) == 0 || strncmp(uri, "unix:", 5) == 0 || strncmp(uri, "tcp:", 4) == 0;
+	return known && !s->return_path_open ? JOURNAL_PEER_ONE_WAY : JOURNAL_PEER_UNKNOWN;
+}
+
 static void enter(struct vfmig_save *s, enum save_stage stage)
 {
 	s->stage = stage;
@@ -67,9 +82,34 @@ static void set_outlets(struct vfmig_save *s)
 	}
 }
 
+/* -errno: another session has one of the devices, or gave it away. */
+static int claim_devices(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct ledger_claim claim = { .dir = s->opts.journal, .side = HANDOVER_SOURCE, .session = s->handover.session,
+				      .consent = s->opts.again, .peer = save_peer(s), .link = s->link,
+				      .participants = &s->participants, .log = &s->log };
+	if (!s->opts.journal && s->opts.again)
+		return error_set(err, -EINVAL, "consent to save session %s again, without a journal that says what it was",
+				 s->opts.again);
+	if (!s->opts.journal)
+		return 0;
+	int r = ledger_claim(&claim, &s->handover.journal, err);
+	if (r == 0)
+		memcpy(s->status.session, s->handover.session, sizeof(s->handover.session));
+	return r;
+}
+
+static int note(struct vfmig_save *s, enum handover_state state, struct vfmig_error *err)
+{
+	const struct journal_line line = { .peer = save_peer(s) };
+	return s->handover.journal ? journal_write(s->handover.journal, state, &line, err) : 0;
+}
+
 static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 {
 	int r = participants_check_p2p(&s->participants, err);
+	if (r == 0)
+		r = claim_devices(s, err);
 	if (r < 0)
 		return r;
 	s->description.devices = calloc(s->participants.count + 1, sizeof(*s->description.devices));
@@ -99,6 +139,8 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 int save_greet(struct vfmig_save *s, struct vfmig_error *err)
 {
 	struct handover *h = &s->handover;
+	uint8_t ping[4];
+	(void)err;
 	s->wait_events = POLLIN;
 	if (!handover_greeted(h))
 		return -EAGAIN;
@@ -106,14 +148,12 @@ int save_greet(struct vfmig_save *s, struct vfmig_error *err)
 	if (handover_recognised(h)) {
 		memcpy(s->status.session, h->session, sizeof(h->session));
 		s->converge.agrees = true;
-		int r = s->opts.journal ? journal_create(s->opts.journal, h->session, HANDOVER_SOURCE, s->link->name,
-							 &s->participants, &h->journal, err) :
-					  0;
-		if (r < 0)
-			return r;
-	} else if (s->opts.journal) {
-		log_line(&s->log, VFMIG_LOG_WARNING,
-			 "%s: the other side is QEMU, or an older vfmig: no journal is kept", s->link->name);
+		put_be32(ping, h->journal ? WIRE_HANDOVER_JOURNAL : WIRE_HANDOVER_NO_JOURNAL);
+		writer_command(s->writer, WIRE_COMMAND_PING, ping, sizeof(ping));
+	} else if (h->journal) {
+		log_line(&s->log, VFMIG_LOG_INFO,
+			 "%s: the other side is QEMU, which runs the devices before it says so: once the end is sent, only "
+			 "it or a person knows where they are", s->link->name);
 	}
 	enter(s, SETUP);
 	return 0;
@@ -123,6 +163,8 @@ static int do_setup(struct vfmig_save *s, struct vfmig_error *err)
 {
 	struct participant *p = &s->participants.list[s->at];
 	int r = 0;
+	if (s->at == 0 && !s->in_section && (r = note(s, HANDOVER_SAVING, err)) < 0)
+		return r;
 	p->begun = true;
 	if (p->ops.save_setup)
 		r = run_section(s, 'S', p->ops.save_setup, err);
@@ -259,13 +301,16 @@ static int do_decide(struct vfmig_save *s, struct vfmig_error *err)
 
 static int do_stop(struct vfmig_save *s, enum together_phase phase, enum save_stage next, struct vfmig_error *err)
 {
+	int r = s->stage == STOP_PREPARE ? note(s, HANDOVER_STOPPED, err) : 0;
+	if (r < 0)
+		return r;
 	if (s->stage == STOP_PREPARE) {
 		downtime_start(&s->downtime, VFMIG_DOWNTIME_STOP_PREPARE);
 		s->spin = (struct spin) { 0 }; /* what pre-copy was like says nothing of what comes now */
 		s->status.precopy_bytes = save_bytes(s) - s->status.setup_bytes;
 		phase_enter(&s->status, "save", VFMIG_PHASE_STOP_COPY);
 	}
-	int r = participants_together(&s->participants, phase, err);
+	r = participants_together(&s->participants, phase, err);
 	if (r < 0)
 		return r;
 	if (next == COMPLETE && s->outlets)
@@ -301,7 +346,10 @@ static int do_finish(struct vfmig_save *s, struct vfmig_error *err)
 		if (p->describe)
 			p->describe(p->opaque, &d->devices[i]);
 	}
-	int r = writer_finish(s->writer, d, err);
+	/* Whoever does not agree may run by what comes now. */
+	int r = handover_recognised(&s->handover) ? 0 : note(s, HANDOVER_SENT, err);
+	if (r == 0)
+		r = writer_finish(s->writer, d, err);
 	if (r < 0)
 		return r;
 	s->status.stop_copy_bytes = save_bytes(s) - s->status.setup_bytes - s->status.precopy_bytes;
@@ -346,13 +394,47 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 	}
 }
 
+static bool are_stopped(const struct participants *p)
+{
+	for (size_t i = 0; i < p->count; i++)
+		if (p->list[i].protocol && p->list[i].protocol->state != VFMIG_STATE_STOP)
+			return false;
+	return true;
+}
+
+/* Before the devices are: the journal must not say any more that somebody else may have them. */
+static int note_taking_back(struct vfmig_save *s, struct vfmig_error *err)
+{
+	struct journal *j = s->handover.journal;
+	enum handover_state now = j ? journal_state(j) : HANDOVER_SAVING;
+	return now == HANDOVER_SAVING || now == HANDOVER_RUNS_ON ? 0 : journal_forget(j, HANDOVER_RUNS_ON, err);
+}
+
+static void note_taken_back(struct vfmig_save *s)
+{
+	const struct journal_line line = { .held = are_stopped(&s->participants), .told = s->handover.told };
+	struct vfmig_error why;
+	if (s->stage <= GREET) { /* no device was touched */
+		journal_discard(s->handover.journal);
+		s->handover.journal = NULL;
+		s->status.session[0] = '\0';
+	} else if (s->handover.journal && journal_write(s->handover.journal, HANDOVER_RUNS, &line, &why) < 0) {
+		log_line(&s->log, VFMIG_LOG_WARNING, "%s", why.message);
+	}
+}
+
 int save_take_back(struct vfmig_save *s, struct vfmig_error *err)
 {
 	s->taken_back = true;
 	read_ahead_stop(s->ahead);
+	int r = note_taking_back(s, err);
+	if (r < 0) {
+		participants_cleanup(&s->participants);
+		return error_prefix(err, r, "the devices stay stopped, as the journal may say that they were given away");
+	}
 	s->status.source_may_run = participants_undo(&s->participants, err);
 	if (s->status.source_may_run)
-		handover_ended(&s->handover);
+		note_taken_back(s);
 	return s->status.source_may_run ? 0 : err->code;
 }
 
@@ -368,9 +450,23 @@ static int agree(struct vfmig_save *s, struct vfmig_error *err)
 		s->ended_ns = clock_now_ns(); /* of the downtime */
 		return 0;
 	}
+	if (r == HANDOVER_STEP_OVER && h->state == HANDOVER_RUNS_ON && s->status.source_may_run && h->told)
+		note_taken_back(s);
 	if (r == HANDOVER_STEP_OVER && h->state != HANDOVER_DONE)
 		return error_set(err, h->cause.code, "%s", h->cause.message);
 	return r == HANDOVER_STEP_OVER ? 1 : r;
+}
+
+/* To a pipe whose other end nobody knows there is nothing to remember. */
+static void note_given_away(struct vfmig_save *s)
+{
+	struct vfmig_error why;
+	if (s->handover.journal && save_peer(s) == JOURNAL_PEER_UNKNOWN) {
+		journal_discard(s->handover.journal);
+		s->handover.journal = NULL;
+	} else if (note(s, HANDOVER_DONE, &why) < 0) {
+		log_line(&s->log, VFMIG_LOG_WARNING, "%s", why.message);
+	}
 }
 
 int save_confirm(struct vfmig_save *s, struct vfmig_error *err)
@@ -391,6 +487,8 @@ int save_confirm(struct vfmig_save *s, struct vfmig_error *err)
 		if (r < 0)
 			return r;
 	}
+	if (!handover_recognised(&s->handover) && !s->handover.lost)
+		note_given_away(s);
 	participants_cleanup(&s->participants);
 	s->ended_ns = clock_now_ns();
 	phase_enter(&s->status, "save", VFMIG_PHASE_DONE);

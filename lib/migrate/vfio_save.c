@@ -29,6 +29,7 @@ struct vfio_save {
 	struct protocol *protocol;
 	const struct log *log;
 	bool no_precopy;
+	bool no_journal; /* that would know why a device is stopped */
 	enum vfmig_state initial; /* what undo goes back to */
 
 	struct read_ahead *ahead;
@@ -80,6 +81,10 @@ static int save_setup(void *opaque, struct vfmig_writer *w, struct vfmig_error *
 		    vfmig_state_name(s->initial));
 		s->initial = VFMIG_STATE_ERROR; /* nothing of ours to undo */
 	}
+	if (r == 0 && s->initial == VFMIG_STATE_STOP && s->no_journal)
+		log_line(s->log, VFMIG_LOG_WARNING,
+			 "%s: it is stopped, and no journal tells why: if its state was moved, another device may be at "
+			 "work with it", vfmig_device_name(s->device));
 	if (r == 0)
 		r = pci_config_read(s->device, &s->config, err);
 	bool precopy = s->initial == VFMIG_STATE_RUNNING && !s->no_precopy;
@@ -400,6 +405,7 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 	s->ahead = ahead;
 	s->log = log;
 	s->no_precopy = opts->no_precopy;
+	s->no_journal = !opts->journal;
 	s->initial = VFMIG_STATE_ERROR;
 	int r = participants_add(p, &ops, s, id, 0, 1, &added, err);
 	if (r < 0) {
