@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "migrate/ledger.h"
 #include "owner.h"
 #include "sandbox.h"
 #include "sweeper.h"
@@ -21,7 +22,7 @@ struct load_arguments {
 enum {
 	OPT_REQUIRE_DIGEST = 512, OPT_NO_START, OPT_NO_VERIFY_FIRST, OPT_SPLIT_TRANSACTIONS, OPT_EXEC, OPT_GIVE,
 	OPT_HOLD, OPT_DISCARD, OPT_RESUME_COMMAND, OPT_NO_SANDBOX, OPT_MAX_QUEUED, OPT_SWITCHOVER_ACK,
-	OPT_SKIP_MEMORY,
+	OPT_SKIP_MEMORY, OPT_REPLACE,
 };
 
 static const struct argp_option options[] = {
@@ -52,6 +53,7 @@ static const struct argp_option options[] = {
 	{ "resume-command", OPT_RESUME_COMMAND, "COMMAND", 0,
 	  "Run COMMAND (by sh -c) once the devices run; if it fails, the load fails and is taken back", 0 },
 	{ "discard", OPT_DISCARD, NULL, 0, "Load a kernel device and let it go, which resets it: for tests", 0 },
+	{ "replace", OPT_REPLACE, "SESSION", OPTION_HIDDEN, NULL, 0 },
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0, "Keep privileges and system calls, for debuggers say", 0 },
 	{ 0 },
 };
@@ -120,6 +122,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_DISCARD:
 		set_owner(state, &a->owner, OWNER_DISCARD, NULL);
+		return 0;
+	case OPT_REPLACE:
+		a->options.replace = arg;
 		return 0;
 	case OPT_RESUME_COMMAND:
 		a->commands.resume = arg;
@@ -203,6 +208,8 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 		r = vfmig_load_add_device(handle, t->devices[i], transfer_id(t, i), err);
 	if (!r)
 		r = switch_command_add_load(&a->commands, handle, err);
+	if (!r)
+		r = load_claim(handle, err); /* the sandbox opens no files */
 	if (!r)
 		r = enter_sandbox(a, err);
 	if (!r)

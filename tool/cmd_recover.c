@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_recover.c: vfmig recover URI: what a killed save or load has left a device in, and the way out of it. */
 #include <stdio.h>
+#include <string.h>
 
 #include "command.h"
 #include "device/device.h"
 #include "open.h"
 #include "output.h"
+#include "session.h"
 
 enum way { NOTHING, RUN, RESET, DECIDE };
 
@@ -27,18 +29,23 @@ static const struct {
 };
 
 struct recover {
-	const char *uri;
+	const char *uri, *dir; /* dir NULL: no folder is asked */
+	struct journal_record last; /* the device's last session there; session empty: none that matters */
+	struct journal *journal;    /* its, opened where something is to be written */
 	bool run, discard, json;
 	struct vfmig_device_options device_options;
 	enum vfmig_state before, after;
 	const char *action; /* nothing, run, reset, none: NULL */
 };
 
-enum { OPT_RUN = 256, OPT_DISCARD, OPT_JSON };
+enum { OPT_RUN = 256, OPT_DISCARD, OPT_JOURNAL, OPT_JSON };
 
 static const struct argp_option options[] = {
 	{ "run", OPT_RUN, NULL, 0, "Let a stopped device work again: its state is here and nowhere else", 0 },
 	{ "discard", OPT_DISCARD, NULL, 0, "Reset the device: its state is somewhere else, or not wanted", 0 },
+	{ "journal", OPT_JOURNAL, "DIR", 0,
+	  "Where save and load keep their journals, which may know where the state is ($VFMIG_JOURNAL, or " JOURNAL_FOLDER
+	  " if that is there)", 0 },
 	OPEN_OPTIONS,
 	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 0 },
 	{ 0 },
@@ -68,6 +75,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_DISCARD:
 		a->discard = true;
 		return 0;
+	case OPT_JOURNAL:
+		a->dir = arg;
+		return 0;
 	case OPT_JSON:
 		a->json = true;
 		return 0;
@@ -78,6 +88,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_END:
 		check_arguments(state, a);
+		a->dir = session_folder(a->dir);
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -93,29 +104,122 @@ static enum way choose(const struct recover *a)
 	return way;
 }
 
-static int act(struct recover *a, struct vfmig_device *device, struct vfmig_error *err)
+/* ----------------------------------------------------------- the journals */
+
+static int ask_folder(struct recover *a, struct vfmig_device *device, struct vfmig_error *err)
 {
-	int r = 0;
-	switch (choose(a)) {
+	struct vfmig_error ignored;
+	struct access_identity who;
+	if (!a->dir)
+		return 0;
+	if (access_identify(device->access, &who, &ignored) < 0)
+		who = (struct access_identity) { .name = "" };
+	int r = ledger_last(a->dir, a->uri, &who, &a->last, err);
+	if (r <= 0)
+		return r;
+	for (size_t i = 0; i < a->last.num_devices; i++)
+		if (!strcmp(a->last.devices[i].who.name, who.name) && ledger_is_gone(&a->last.devices[i].who, &who))
+			a->last.session[0] = '\0'; /* that was another incarnation */
+	return 0;
+}
+
+/* May a person decide here, past the session that has the device? */
+static int check_session(const struct recover *a, enum way way, struct vfmig_error *err)
+{
+	const struct journal_record *l = &a->last;
+	bool file = l->peer == JOURNAL_PEER_FILE && l->side == HANDOVER_SOURCE;
+	if (!l->session[0])
+		return 0;
+	if (l->busy)
+		return error_set(err, -EBUSY, "a program is at work on it in session %s", l->session);
+	if (!ledger_is_open(l) || (file && way == RUN) || (l->state == HANDOVER_PREPARED && way == RESET))
+		return 0;
+	return error_set(err, -EPERM, "session %s has it (%s, %s: %s): 'vfmig resolve %s --journal %s' ends that",
+			 l->session, handover_side_name(l->side), handover_state_name(l->state), session_meaning(l),
+			 l->session, a->dir);
+}
+
+/* What is written before the deed, and after it; NONE: nothing. */
+struct words {
+	enum handover_state before, after;
+};
+
+static struct words choose_words(const struct recover *a, enum way way)
+{
+	enum handover_state state = a->last.state;
+	if (!a->last.session[0] || way == NOTHING || way == DECIDE)
+		return (struct words) { HANDOVER_NONE, HANDOVER_NONE };
+	if (way == RUN && a->last.side == HANDOVER_SOURCE)
+		return (struct words) { HANDOVER_RUNS_ON, HANDOVER_RUNS };
+	if (way == RUN)
+		return (struct words) { HANDOVER_NONE, state == HANDOVER_RUNNING ? HANDOVER_RUNNING : HANDOVER_NONE };
+	if (a->last.side == HANDOVER_SOURCE)
+		return (struct words) { state == HANDOVER_DONE ? HANDOVER_NONE : HANDOVER_SUPERSEDED, HANDOVER_NONE };
+	if (state == HANDOVER_PREPARED || state == HANDOVER_LOADING)
+		return (struct words) { HANDOVER_NONE, HANDOVER_ABANDONED };
+	return (struct words) { state == HANDOVER_RUNNING ? HANDOVER_REPLACED : HANDOVER_NONE, HANDOVER_NONE };
+}
+
+static int write_word(struct recover *a, enum handover_state state, struct vfmig_error *err)
+{
+	const struct journal_line line = { .by_person = a->run || a->discard };
+	struct journal_record now;
+	if (state == HANDOVER_NONE)
+		return 0;
+	if (!a->journal) {
+		int r = journal_open(a->dir, a->last.session, a->last.side, &a->journal, &now, err);
+		if (r < 0)
+			return r;
+		journal_record_clear(&now);
+	}
+	return journal_write(a->journal, state, &line, err);
+}
+
+static void tell_where(const struct recover *a, enum way way)
+{
+	const struct journal_record *l = &a->last;
+	if (way != RUN || !l->session[0] || l->side != HANDOVER_SOURCE ||
+	    (l->state != HANDOVER_DONE && l->state != HANDOVER_SENT) || a->json)
+		return;
+	printf("session %s put its state into %s: it is there, too\n", l->session, l->link);
+}
+
+/* ------------------------------------------------------------------- deeds */
+
+static int do_way(struct recover *a, struct vfmig_device *device, enum way way, struct vfmig_error *err)
+{
+	switch (way) {
 	case NOTHING:
 		a->action = "nothing";
-		break;
+		return 0;
 	case RUN:
 		a->action = "run";
-		r = device->protocol->ops->set_state(device->protocol, VFMIG_STATE_RUNNING, err);
-		break;
+		return device->protocol->ops->set_state(device->protocol, VFMIG_STATE_RUNNING, err);
 	case RESET:
 		a->action = "reset";
-		r = access_reset(device->access, err);
-		break;
+		return access_reset(device->access, err);
 	case DECIDE:
-		return error_set(err, -EBUSY, "%s",
-				 a->before == VFMIG_STATE_ERROR ?
-				     "a decision is wanted: --discard resets it" :
-				     "only you can know where its state is: --run if it is here alone, --discard if it "
-				     "is somewhere else, too (vfmig probe there tells whether that one runs)");
+		break;
 	}
-	return r;
+	return error_set(err, -EBUSY, "%s",
+			 a->before == VFMIG_STATE_ERROR ?
+				 "a decision is wanted: --discard resets it" :
+				 "only you can know where its state is: --run if it is here alone, --discard if it "
+				 "is somewhere else, too (vfmig probe there tells whether that one runs)");
+}
+
+static int act(struct recover *a, struct vfmig_device *device, struct vfmig_error *err)
+{
+	enum way way = choose(a);
+	struct words words = choose_words(a, way);
+	int r = way == NOTHING ? 0 : check_session(a, way, err);
+	if (r == 0)
+		r = write_word(a, words.before, err);
+	if (r == 0) {
+		tell_where(a, way);
+		r = do_way(a, device, way, err);
+	}
+	return r < 0 ? r : write_word(a, words.after, err);
 }
 
 static int recover(struct recover *a, struct vfmig_error *err)
@@ -130,12 +234,16 @@ static int recover(struct recover *a, struct vfmig_error *err)
 	if (r == 0 && !a->json)
 		printf("%s is %s: %s\n", a->uri, vfmig_state_name(a->before), states[a->before].meaning);
 	if (r == 0)
+		r = ask_folder(a, device, err);
+	if (r == 0)
 		r = act(a, device, err);
 	struct vfmig_error ignored;
 	(void)vfmig_device_state(device, &a->after, r < 0 ? &ignored : err);
 	if (r == 0 && !a->json)
 		printf("%s is now %s%s\n", a->uri, vfmig_state_name(a->after),
 		       choose(a) == RESET ? ": it was reset" : "");
+	journal_close(a->journal);
+	journal_record_clear(&a->last);
 	vfmig_device_close(device);
 	return r;
 }

@@ -13,7 +13,8 @@
 #include "transfer.h"
 
 struct arguments {
-	const char *session, *dir, *link_uri;
+	const char *prefix, *dir, *link_uri;
+	char session[SESSION_TEXT];
 	enum resolve_decision decision;
 	bool side_given, json;
 	enum handover_side side;
@@ -50,15 +51,15 @@ static enum handover_side parse_side(struct argp_state *state, const char *text)
 
 static void add_word(struct argp_state *state, struct arguments *a, const char *word)
 {
-	if (a->session && a->decision != RESOLVE_MEET)
+	if (a->prefix && a->decision != RESOLVE_MEET)
 		argp_error(state, "'%s' is too many", word);
-	if (a->session) {
+	if (a->prefix) {
 		a->decision = parse_side(state, word) == HANDOVER_SOURCE ? RESOLVE_SOURCE : RESOLVE_DESTINATION;
 		return;
 	}
-	if (!session_is_valid(word))
-		argp_error(state, "'%s' is not a session's id: 32 hexadecimal digits", word);
-	a->session = word;
+	if (!session_is_prefix(word))
+		argp_error(state, "'%s' is not a session's id, or its beginning: up to 32 hexadecimal digits", word);
+	a->prefix = word;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -91,10 +92,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		add_word(state, a, arg);
 		return 0;
 	case ARGP_KEY_END:
-		if (!a->session)
+		if (!a->prefix)
 			argp_error(state, "which session? save and load print it, and so does vfmig status");
+		a->dir = session_folder(a->dir);
 		if (!a->dir)
-			argp_error(state, "which journal? Expected --journal DIR");
+			argp_error(state, "which journal? Expected --journal DIR, or VFMIG_JOURNAL=DIR");
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -123,6 +125,13 @@ static int find_side(struct arguments *a, struct vfmig_error *err)
 	return 0;
 }
 
+static bool is_gone(const struct journal_device *then, struct vfmig_device *now)
+{
+	struct vfmig_error ignored;
+	struct access_identity who;
+	return access_identify(now->access, &who, &ignored) == 0 && ledger_is_gone(&then->who, &who);
+}
+
 static int open_devices(struct arguments *a, const struct journal_record *record, struct resolve *r,
 			struct vfmig_error *err)
 {
@@ -139,6 +148,7 @@ static int open_devices(struct arguments *a, const struct journal_record *record
 		int code = open_device(uri, &a->device_options, &a->devices[r->num_devices], err);
 		if (code < 0)
 			return code;
+		r->state_gone |= is_gone(&record->devices[i], a->devices[r->num_devices]);
 		r->num_devices++;
 	}
 	return 0;
@@ -154,13 +164,21 @@ static int meet(struct arguments *a, const struct journal_record *record, struct
 {
 	struct vfmig_link_options *opts = &a->link_options;
 	struct vfmig_link *link;
+	/* A journal names where to meet, never a command or a file to write to. */
+	if (!a->link_uri && strncmp(record->link, "unix:", 5) && strncmp(record->link, "tcp:", 4))
+		return error_set(err, -EPERM, "the journal's link is %s, and only unix: and tcp: are opened from a "
+				 "journal; --link LINK names where to meet the other side", record->link);
+	if (!opts->tls_creds && record->tls_creds[0])
+		opts->tls_creds = record->tls_creds;
+	if (!opts->tls_hostname && record->tls_hostname[0] && opts->tls_creds)
+		opts->tls_hostname = record->tls_hostname;
 	opts->size = sizeof(*opts);
 	opts->timeout_ms = a->retry_ms;
 	opts->listening = print_listening;
 	int code = vfmig_link_open(a->link_uri ? a->link_uri : record->link,
 				   a->side == HANDOVER_SOURCE ? VFMIG_SAVE : VFMIG_LOAD, opts, &link, err);
 	/* Here all is settled; only the other side may be asking still. */
-	if (code < 0 && session_has_ended(r->state)) {
+	if (code < 0 && (session_has_ended(record) || r->state == HANDOVER_RUNS || r->state == HANDOVER_SUPERSEDED)) {
 		fprintf(stderr, "vfmig resolve: the other side was not met (%s)\n", err->message);
 		return 0;
 	}
@@ -182,24 +200,31 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 {
 	const struct log log = { print_log, NULL };
 	struct resolve r = { .session = a->session, .retry_ns = a->retry_ms * NS_PER_MS, .log = &log };
-	int code = a->side_given ? 0 : find_side(a, err);
+	int code = session_find(a->dir, a->prefix, a->session, err);
+	if (code == 0 && !a->side_given)
+		code = find_side(a, err);
+	if (code == 0)
+		code = journal_check_owner(a->dir, a->session, a->side, err);
 	if (code == 0)
 		code = journal_open(a->dir, a->session, a->side, &r.journal, record, err);
-	if (code == 0 && (code = journal_check_last(a->dir, record, err)) < 0)
+	if (code == 0 && (code = ledger_check_last(a->dir, record, err)) < 0)
 		journal_close(r.journal);
 	if (code < 0)
 		return code;
 	r.side = a->side;
 	r.state = record->state;
+	r.peer = record->peer;
 	if (!a->json)
 		printf("session %s, %s: %s since %s\n", a->session, handover_side_name(a->side),
 		       handover_state_name(record->state), record->since);
 	code = open_devices(a, record, &r, err);
 	if (code == 0)
 		code = resolve_begin(&r, a->decision, err);
+	record->state = r.state;
 	if (code > 0)
 		code = meet(a, record, &r, err);
 	record->state = r.state;
+	record->told |= r.handover.told;
 	resolve_end(&r);
 	return code;
 }
@@ -218,13 +243,13 @@ static void report(const struct arguments *a, const struct journal_record *recor
 		   const struct vfmig_error *err)
 {
 	if (a->json && record->session[0]) {
-		struct json_object *o = session_json(record);
+		struct json_object *o = session_json(record, a->dir);
 		json_object_object_add(o, "error", code < 0 ? json_object_new_string(err->message) : NULL);
 		output_json(stdout, o, true);
 		return;
 	}
 	if (code == 0) {
-		printf("now %s: %s\n", handover_state_name(record->state), session_meaning(a->side, record->state));
+		printf("now %s: %s\n", handover_state_name(record->state), session_meaning(record));
 		print_devices(a);
 	}
 }
@@ -234,7 +259,7 @@ int cmd_resolve(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse_option,
-		.args_doc = "SESSION [source|destination] --journal DIR",
+		.args_doc = "SESSION [source|destination]",
 		.doc = "Goes on with a handover whose program was killed or has given up. Without a decision it meets "
 		       "the other side (run it there, too) and both do what their journals say. With one, a person "
 		       "says who has the device; that is refused where the journal has promised otherwise, and it is "

@@ -33,6 +33,7 @@ enum {
 	OPT_TLS_HOSTNAME,
 	OPT_SWITCHOVER_ACK,
 	OPT_NO_DIGEST,
+	OPT_AGAIN,
 };
 
 static const struct argp_option options[] = {
@@ -59,6 +60,7 @@ static const struct argp_option options[] = {
 	  "Stop nothing before the other side has the devices' initial bytes and says so (QEMU 8.1's capability)", 0 },
 	{ "no-digest", OPT_NO_DIGEST, NULL, 0,
 	  "Put no digests into the stream, to save their time: a byte that is changed on the way is not noticed", 0 },
+	{ "again", OPT_AGAIN, "SESSION", OPTION_HIDDEN, NULL, 0 },
 	{ "tls-hostname", OPT_TLS_HOSTNAME, "NAME", 0,
 	  "Whom the other side's certificate has to be for (the host of tcp:HOST:PORT)", 0 },
 	{ 0 },
@@ -158,6 +160,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_SWITCHOVER_ACK:
 		a->options.switchover_ack = true;
+		return 0;
+	case OPT_AGAIN:
+		a->options.again = arg;
 		return 0;
 	case OPT_NO_DIGEST:
 		a->options.no_digest = true;

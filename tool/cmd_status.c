@@ -7,7 +7,8 @@
 #include "session.h"
 
 struct status {
-	const char *dir, *session; /* session NULL: all */
+	const char *dir, *prefix; /* prefix NULL: all */
+	char session[SESSION_TEXT];
 	bool json;
 	size_t shown, failed;
 };
@@ -31,29 +32,44 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		s->json = true;
 		return 0;
 	case ARGP_KEY_ARG:
-		if (s->session)
+		if (s->prefix)
 			argp_error(state, "'%s' is too many: one session, or none for all", arg);
-		if (!session_is_valid(arg))
-			argp_error(state, "'%s' is not a session's id: 32 hexadecimal digits", arg);
-		s->session = arg;
+		if (!session_is_prefix(arg))
+			argp_error(state, "'%s' is not a session's id, or its beginning: up to 32 hexadecimal digits",
+				   arg);
+		s->prefix = arg;
 		return 0;
 	case ARGP_KEY_END:
+		s->dir = session_folder(s->dir);
 		if (!s->dir)
-			argp_error(state, "which journal? Expected --journal DIR");
+			argp_error(state, "which journal? Expected --journal DIR, or VFMIG_JOURNAL=DIR");
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
 }
 
+static void print_command(void *opaque, const char *what, const char *command)
+{
+	(void)opaque;
+	printf("  %s: %s\n", what, command);
+}
+
+static void print_leftover(void *opaque, const char *path)
+{
+	(void)opaque;
+	printf("  left over: %s, a part of a state: remove it\n", path);
+}
+
 static void print_text(const struct status *s, const struct journal_record *r)
 {
-	printf("%s %s: %s since %s%s\n  %s\n", r->session, handover_side_name(r->side), handover_state_name(r->state),
-	       r->since, r->busy ? ", a program is at work on it" : "", session_meaning(r->side, r->state));
+	printf("%s %s: %s since %s%s%s\n  %s\n", r->session, handover_side_name(r->side),
+	       handover_state_name(r->state), r->since, r->by_person ? ", by a person's word" : "",
+	       r->busy ? "; a program is at work on it" : "", session_meaning(r));
 	for (size_t i = 0; i < r->num_devices; i++)
 		printf("  %s%s%s\n", r->devices[i].uri, r->devices[i].id[0] ? " as " : "", r->devices[i].id);
 	printf("  other side: %s\n", r->link);
-	if (!session_has_ended(r->state) && !r->busy)
-		printf("  to go on: vfmig resolve %s --journal %s\n", r->session, s->dir);
+	session_commands(r, s->dir, print_command, NULL);
+	session_leftovers(r, print_leftover, NULL);
 }
 
 static void show(struct status *s, const char *session, enum handover_side side)
@@ -70,7 +86,7 @@ static void show(struct status *s, const char *session, enum handover_side side)
 	}
 	s->shown++;
 	if (s->json)
-		output_json(stdout, session_json(&record), false);
+		output_json(stdout, session_json(&record, s->dir), false);
 	else
 		print_text(s, &record);
 	journal_record_clear(&record);
@@ -87,6 +103,8 @@ static int show_all(struct status *s)
 	struct vfmig_error err;
 	if (journal_list(s->dir, show_one, s, &err) < 0)
 		return output_fail("status", "%s", err.message);
+	if (!s->shown && !s->failed && !s->json)
+		printf("no sessions in %s\n", s->dir);
 	return s->failed ? EXIT_FAILED : EXIT_OK;
 }
 
@@ -95,18 +113,20 @@ int cmd_status(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse_option,
-		.args_doc = "[SESSION] --journal DIR",
+		.args_doc = "[SESSION]",
 		.doc = "Tells where the handover of a session stands, as the journal of this host knows it: whether "
-		       "the device may run here, and what is to be done. Without SESSION: all in DIR.",
+		       "the device may run here, and what is to be done. Without SESSION: all in DIR. The "
+		       "beginning of its id is enough.",
 	};
 	struct status s = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &s))
 		return EXIT_USAGE;
-	if (!s.session)
+	struct vfmig_error err;
+	if (!s.prefix)
 		return show_all(&s);
+	if (session_find(s.dir, s.prefix, s.session, &err) < 0)
+		return output_fail("status", "%s", err.message);
 	show(&s, s.session, HANDOVER_SOURCE);
 	show(&s, s.session, HANDOVER_DESTINATION);
-	if (!s.shown && !s.failed)
-		return output_fail("status", "session %s: no journal of it in %s", s.session, s.dir);
 	return s.failed ? EXIT_FAILED : EXIT_OK;
 }

@@ -59,7 +59,8 @@ static const int always[] = {
 
 static const int for_command[] = { SCMP_SYS(kill) };
 
-static const int for_journal[] = { SCMP_SYS(openat), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate) };
+/* Its file is open already: it gets the session's name, and is removed where it must not stay. */
+static const int for_journal[] = { SCMP_SYS(renameat2), SCMP_SYS(unlinkat), SCMP_SYS(ftruncate) };
 
 static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
 {
@@ -108,7 +109,7 @@ static int fill(scmp_filter_ctx filter, const struct sandbox_needs *needs)
 	 */
 	static const int refused[] = { SCMP_SYS(openat), SCMP_SYS(unlink), SCMP_SYS(unlinkat) };
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]) && r == 0; i++) {
-		if (needs->journal && refused[i] != SCMP_SYS(unlink))
+		if (needs->journal && refused[i] == SCMP_SYS(unlinkat))
 			continue;
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), refused[i], 0);
 		if (r == -EDOM)

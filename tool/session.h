@@ -5,13 +5,35 @@
 
 #include <json-c/json.h>
 
-#include "migrate/journal.h"
+#include "migrate/ledger.h"
 
-/* What a side in this state means for its devices, and what is to be done, for a person. Not owned. */
-const char *session_meaning(enum handover_side side, enum handover_state state);
-/* Is there nothing more to be done in this state? */
-bool session_has_ended(enum handover_state state);
+/*
+ * The folder of journals: what was named; else $VFMIG_JOURNAL (empty: none); else /var/lib/vfmig where it exists.
+ * NULL: none. Not owned.
+ */
+const char *session_folder(const char *named);
 
-struct json_object *session_json(const struct journal_record *record);
+/* The only session in dir whose id begins so: 0; -ENOENT; -ENOTUNIQ. */
+int session_find(const char *dir, const char *prefix, char ret[SESSION_TEXT], struct vfmig_error *err);
+/* Could it be the beginning of a session's id? */
+bool session_is_prefix(const char *text);
+
+/* What a side in this state means for its devices, for a person. Not owned. */
+const char *session_meaning(const struct journal_record *record);
+/* Is there nothing more to be done? */
+bool session_has_ended(const struct journal_record *record);
+
+/*
+ * Whole commands, each of which does no harm or is a person's decision, with a word before it: "to go on". Calls fn
+ * for each; none for a session that has ended or is at work.
+ */
+typedef void session_command_fn(void *opaque, const char *what, const char *command);
+void session_commands(const struct journal_record *record, const char *dir, session_command_fn *fn, void *opaque);
+
+/* Files that a save into record->link was killed over: calls fn for each. */
+typedef void session_file_fn(void *opaque, const char *path);
+void session_leftovers(const struct journal_record *record, session_file_fn *fn, void *opaque);
+
+struct json_object *session_json(const struct journal_record *record, const char *dir);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "command.h"
+#include "session.h"
 
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
@@ -37,8 +38,8 @@ static const struct argp_option options[] = {
 	  "Save: compress the stream, at level 1 (as without) to 19; QEMU does not read that. Load: refuse one that is "
 	  "not compressed", 0 },
 	{ "journal", OPT_JOURNAL, "DIR", 0,
-	  "unix:, tcp: to another vfmig: keep in DIR what this side has promised, so that after a crash 'vfmig "
-	  "resolve' knows which side may run the device", 0 },
+	  "Keep in DIR what becomes of each device, so that no other session of it begins meanwhile, and after a crash "
+	  "'vfmig resolve' knows which side may run it ($VFMIG_JOURNAL, or " JOURNAL_FOLDER " if that is there)", 0 },
 	{ "retry-for", OPT_RETRY_FOR, "MS", 0,
 	  "unix:, tcp: to another vfmig: when the connection is lost at the switch, try so long to have another "
 	  "(60000)", 0 },
@@ -276,6 +277,7 @@ int transfer_open(struct transfer *t, struct vfmig_error *err)
 		    is_save && !strcmp(t->link_uri, "-"));
 	t->output.verbose = t->verbose;
 	t->retry_for_ns = retry_for_ns(t);
+	t->journal = session_folder(t->journal);
 	int r = memory_open(&t->memory_arguments, &t->memory, err);
 	if (r == 0)
 		r = open_devices(t, err);
