@@ -20,17 +20,24 @@ struct fixture {
 	struct journal *journal;
 };
 
+static int create(const struct fixture *f, struct journal **ret, struct vfmig_error *err)
+{
+	const struct journal_head head = { .session = f->session, .side = HANDOVER_SOURCE, .order = 1, .link = "unix:/l" };
+	return journal_create(f->dir, &head, ret, err);
+}
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct participants nobody = { 0 };
 	struct vfmig_error err;
 	strcpy(f->dir, "/tmp/vfmig-journal-XXXXXX");
 	*state = f;
 	if (!mkdtemp(f->dir) || session_new(f->session, &err) < 0)
 		return -1;
 	snprintf(f->path, sizeof(f->path), "%s/%s.source", f->dir, f->session);
-	return journal_create(f->dir, f->session, HANDOVER_SOURCE, "unix:/l", &nobody, &f->journal, &err);
+	if (create(f, &f->journal, &err) < 0)
+		return -1;
+	return journal_write(f->journal, HANDOVER_STOPPED, NULL, &err);
 }
 
 static int teardown(void **state)
@@ -80,7 +87,8 @@ static void test_states_last(void **state)
 	struct journal_record record;
 	struct vfmig_error err;
 	assert_int_equal(said(f), HANDOVER_STOPPED);
-	assert_int_equal(journal_write(f->journal, HANDOVER_DECIDED, DIGEST, &err), 0);
+	const struct journal_line line = { .digest = DIGEST };
+	assert_int_equal(journal_write(f->journal, HANDOVER_DECIDED, &line, &err), 0);
 	assert_int_equal(journal_read(f->dir, f->session, HANDOVER_SOURCE, &record, &err), 0);
 	assert_int_equal(record.state, HANDOVER_DECIDED);
 	assert_string_equal(record.digest, DIGEST);
@@ -92,11 +100,10 @@ static void test_states_last(void **state)
 static void test_a_session_has_one_owner(void **state)
 {
 	struct fixture *f = *state;
-	struct participants nobody = { 0 };
 	struct journal_record record;
 	struct journal *second;
 	struct vfmig_error err;
-	assert_int_equal(journal_create(f->dir, f->session, HANDOVER_SOURCE, "", &nobody, &second, &err), -EEXIST);
+	assert_int_equal(create(f, &second, &err), -EEXIST);
 	assert_int_equal(journal_open(f->dir, f->session, HANDOVER_SOURCE, &second, &record, &err), -EBUSY);
 	journal_close(f->journal);
 	assert_int_equal(journal_open(f->dir, f->session, HANDOVER_SOURCE, &f->journal, &record, &err), 0);

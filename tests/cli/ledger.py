@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""ledger.py: what a folder of journals lets a second session of a device do: retries, other destinations, old sessions."""
+import contextlib
+import glob
+import json
+import os
+import shutil
+import socket
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "faults"))
+
+from relay import Relay, Trigger  # noqa: E402
+from tap import (contains, device, equal, finish, main, read_event, run, run_fails, run_ok, start,  # noqa: E402
+                 state_of, test)
+
+AT_WORK = ["--size", "64K", "--start", "--rate", "1000"]
+IDLE = ["--size", "64K"]
+SOON = ["--retry-for", "200"]
+MARK = 0x76666D01  # the first ping, which a QEMU only echoes
+
+
+def step(uri):
+    return json.loads(run_ok("prove", "--json", uri).out)["devices"][0]["step"]
+
+
+def status(folder):
+    return [json.loads(line) for line in run_ok("status", "--json", "--journal", folder).out.splitlines()]
+
+
+class Host:
+    """A folder of journals and what is done with it."""
+
+    def __init__(self, scratch, name):
+        self.scratch, self.folder = scratch, "%s/%s" % (scratch, name)
+        os.mkdir(self.folder)
+
+    def load(self, uri, *more):
+        process = start("load", uri, "-i", "unix:%s/l" % self.scratch, "--json", "--journal", self.folder, *more)
+        read_event(process, event="listening")
+        return process
+
+    def save(self, uri, *more, link=None):
+        return start("save", uri, "-o", link or "unix:%s/l" % self.scratch, "--journal", self.folder, *more)
+
+    def run(self, *args):
+        return run(*args, "--journal", self.folder)
+
+    def states(self):
+        return [s["state"] for s in status(self.folder)]
+
+
+def move(source, destination, a, b):
+    load = destination.load(b)
+    saved, loaded = finish(source.save(a)), finish(load)
+    equal((saved.code, loaded.code), (0, 0))
+
+
+@contextlib.contextmanager
+def hosts(scratch, *names):
+    yield [Host(scratch, name) for name in names]
+
+
+def lose(source, destination, a, b, trigger, victim):
+    """A move whose program is killed at the trigger. The session's id."""
+    link = "unix:%s/r" % source.scratch
+    load = destination.load(b, *SOON)
+    victims = {"load": load}
+
+    def strike(relay):
+        victims[victim].kill()
+        victims[victim].wait()
+        relay.cut()
+    relay = Relay(source.scratch + "/r", source.scratch + "/l", trigger, strike)
+    victims["save"] = save = source.save(a, *SOON, link=link)
+    finish(save)
+    finish(load)
+    relay.close()
+    os.unlink(source.scratch + "/r")
+    return status(source.folder)[-1]["session"]
+
+
+def resolve_both(session, source, destination):
+    """Without the relay that stood between them."""
+    both = [start("resolve", session, "--journal", h.folder, "--retry-for", "5000", "--link", "unix:%s/l" % h.scratch)
+            for h in (source, destination)]
+    return [finish(p).code for p in both]
+
+
+DECIDED = Trigger, ("prepared", 1)
+UNDECIDED = Trigger, ("preparing", 7)
+
+
+def at(kind):
+    return kind[0](*kind[1])
+
+
+@test
+def a_retry_of_what_was_decided_is_refused(scratch):
+    with hosts(scratch, "ja", "jb", "jc") as (a, b, c), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first, device(scratch, "c", *IDLE) as second:
+        session = lose(a, b, source, first, at(DECIDED), "save")
+        equal((a.states(), b.states()), (["decided"], ["prepared"]))
+        load = c.load(second)
+        result = finish(a.save(source))
+        finish(load)
+        equal(result.code, 1)
+        contains(result.err, "session %s still has it" % session)
+        contains(result.err, "vfmig resolve %s" % session)
+        equal((state_of(source), step(second), c.states()), ("stopped", 0, []))
+        equal(resolve_both(session, a, b), [0, 0])
+        run_ok("prove", source, first)
+        equal((state_of(first), a.states(), b.states()), ("running", ["done"], ["running"]))
+
+
+@test
+def what_was_given_away_is_not_saved_again(scratch):
+    with hosts(scratch, "ja", "jb", "jc") as (a, b, c), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first, device(scratch, "c", *IDLE) as second:
+        move(a, b, source, first)
+        session = status(a.folder)[0]["session"]
+        for link in "file:%s/state" % scratch, "exec:cat >/dev/null":
+            contains(finish(a.save(source, link=link)).err, "given away in session " + session)
+        assert not os.path.exists(scratch + "/state")
+        load = c.load(second)
+        contains(finish(a.save(source)).err, "given away in session " + session)
+        finish(load)
+        equal((step(second), state_of(source)), (0, "stopped"))
+        # A person's word, which no message prints.
+        assert "--again" not in a.run("status").out
+        load = c.load(second)
+        equal((finish(a.save(source, "--again", session)).code, finish(load).code), (0, 0))
+        run_ok("prove", source, second)
+
+
+@test
+def it_may_come_back(scratch):
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as one, \
+            device(scratch, "b", *IDLE) as other:
+        move(a, b, one, other)
+        load = a.load(one)
+        equal((finish(b.save(other)).code, finish(load).code), (0, 0))
+        run_ok("prove", other, one)
+        equal([(s["side"], s["state"], s["order"]) for s in sorted(status(a.folder), key=lambda s: s["order"])],
+              [("source", "done", 1), ("destination", "running", 2)])
+        move(a, b, one, other)
+
+
+@test
+def consent_supersedes_and_the_old_destination_is_told(scratch):
+    with hosts(scratch, "ja", "jb", "jc") as (a, b, c), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first, device(scratch, "c", *IDLE) as second:
+        session = lose(a, b, source, first, at(DECIDED), "save")
+        load = c.load(second)
+        contains(finish(a.save(source, "--again", "0" * 32)).err, "no source's journal")
+        finish(load)
+        load = c.load(second)
+        equal((finish(a.save(source, "--again", session)).code, finish(load).code), (0, 0))
+        run_ok("prove", source, second)
+        equal([s["state"] for s in sorted(status(a.folder), key=lambda s: s["order"])], ["superseded", "done"])
+        # Its destination asks still, and must not run.
+        resolve_both(session, a, b)
+        equal((b.states(), step(first)), (["abandoned"], 0))
+
+
+@test
+def a_load_leaves_alone_what_is_prepared(scratch):
+    with hosts(scratch, "ja", "jb", "jc") as (a, b, c), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first, device(scratch, "c", *AT_WORK) as other:
+        session = lose(a, b, source, first, at(DECIDED), "save")
+        result = b.run("load", first, "-i", "file:" + scratch)
+        equal(result.code, 1)
+        contains(b.run("load", first, "-i", "exec:cat").err, "session %s still has it" % session)
+        equal(state_of(first), "stopped")
+        run_ok("save", other, "-o", "file:%s/state" % scratch, "-q")
+        contains(run_fails("load", first, "-i", "file:%s/state" % scratch, "--journal", b.folder).err,
+                 "session %s still has it" % session)
+        # With a person's word it is reset, and the source is told so.
+        run_ok("load", first, "-i", "file:%s/state" % scratch, "--journal", b.folder, "--replace", session)
+        run_ok("prove", other, first)
+        resolve_both(session, a, b)
+        equal((a.states(), state_of(source)), (["runs"], "running"))
+        run_ok("prove", source)
+        equal(c.states(), [])
+
+
+@test
+def a_load_does_not_end_a_work_that_goes_on(scratch):
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first, device(scratch, "c", *AT_WORK) as other:
+        move(a, b, source, first)
+        session = status(b.folder)[0]["session"]
+        run_ok("save", other, "-o", "file:%s/state" % scratch, "-q")
+        before = step(first)
+        contains(run_fails("load", first, "-i", "file:%s/state" % scratch, "--journal", b.folder).err,
+                 "works here since session " + session)
+        assert step(first) >= before > 0
+        run_ok("recover", first, "--discard", "--journal", b.folder)
+        equal(b.states(), ["replaced"])
+        run_ok("load", first, "-i", "file:%s/state" % scratch, "--journal", b.folder)
+        run_ok("prove", other, first)
+
+
+def an_older_session_resets_nothing(scratch, name_again, age):
+    """Settled by a person at the source; the device came after all, in a later session."""
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first:
+        session = lose(a, b, source, first, at(UNDECIDED), "save")
+        equal(a.run("resolve", session, "source").code, 0)
+        age(b.folder)
+        load = start("load", name_again(first), "-i", "unix:%s/l" % scratch, "--json", "--journal", b.folder,
+                     "--replace", session, cwd=scratch)
+        read_event(load, event="listening")
+        equal((finish(a.save(source)).code, finish(load).code), (0, 0))
+        for word in [], ["source"], ["destination"]:
+            b.run("resolve", session, *word, "--retry-for", "200")
+        equal(state_of(first), "running")
+        run_ok("prove", source, first)
+
+
+@test
+def an_older_session_by_another_path(scratch):
+    an_older_session_resets_nothing(scratch, lambda uri: "vfio-user:" + os.path.basename(uri), lambda folder: None)
+
+
+@test
+def an_older_session_by_a_link_to_the_socket(scratch):
+    def name_again(uri):
+        os.symlink(uri.partition(":")[2], scratch + "/alias")
+        return "vfio-user:%s/alias" % scratch
+    an_older_session_resets_nothing(scratch, name_again, lambda folder: None)
+
+
+@test
+def an_older_session_of_a_clock_that_was_ahead(scratch):
+    def age(folder):
+        for path in glob.glob(folder + "/*"):
+            os.utime(path, (4e9, 4e9))
+    an_older_session_resets_nothing(scratch, lambda uri: uri, age)
+
+
+@test
+def what_another_server_of_the_device_held_is_gone(scratch):
+    """Its server was started again: nobody may say that the source has it."""
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "b", *IDLE) as first:
+        with device(scratch, "a", *AT_WORK) as source:
+            session = lose(a, b, source, first, at(UNDECIDED), "save")
+            equal(a.states(), ["stopped"])
+        with device(scratch, "a", *AT_WORK) as source:
+            result = run_fails("resolve", session, "--journal", a.folder, "--retry-for", "200")
+            contains(result.err, "vfmig resolve %s destination' on both sides" % session)
+            equal(a.states(), ["stopped"])
+            # The new one has a history of its own.
+            run_ok("save", source, "-o", "file:%s/state" % scratch, "--journal", a.folder)
+            for host in a, b:
+                equal(host.run("resolve", session, "destination").code, 0 if host is b else 1)
+            equal(state_of(first), "running")
+
+
+@test
+def runs_on_is_two_steps(scratch):
+    """Killed while the device does not come back: the session is open, and going on brings it back."""
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "b", *IDLE, "--fault", "errno@to-running") as first, \
+            device(scratch, "a", *AT_WORK, "--fault", "slow@to-running:3000") as source:
+        load = b.load(first, *SOON)
+        save = a.save(source, "--no-precopy")
+        while "runs-on" not in a.states():
+            assert save.poll() is None, finish(save).err
+        save.kill()
+        save.wait()
+        finish(load)
+        found = status(a.folder)[0]
+        equal((found["state"], found["ended"]), ("runs-on", False))
+        contains(found["commands"][0]["command"], "vfmig resolve " + found["session"])
+        a.run("resolve", found["session"], "--retry-for", "200")
+        equal((a.states(), state_of(source)), (["runs"], "running"))
+        run_ok("prove", source)
+
+
+@test
+def a_device_that_does_not_run_again_is_not_said_to(scratch):
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "b", *IDLE) as first, \
+            device(scratch, "a", *AT_WORK, "--fault", "errno@to-running") as source:
+        session = lose(a, b, source, first, at(UNDECIDED), "save")
+        run_fails("resolve", session, "source", "--journal", a.folder)
+        found = status(a.folder)[0]
+        equal((found["state"], found["ended"], state_of(source)), ("runs-on", False, "stopped"))
+
+
+class Qemu:
+    """A destination by hand that only echoes pings: one that runs before it says so."""
+
+    def __init__(self, host, uri, *more):
+        self.path, self.said = host.scratch + "/q", False
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(1)
+        self.save = host.save(uri, "--json", "--no-precopy", *more, link="unix:" + self.path)
+        self.peer = self.listener.accept()[0]
+        self.peer.sendall(struct.pack(">HHI", 2, 4, MARK))
+
+    def completing(self):
+        read_event(self.save, event="phase", phase="completing")
+        return self
+
+    def say(self, code):
+        self.said = True
+        self.peer.sendall(struct.pack(">HHI", 1, 4, code))
+
+    def end(self):
+        """After a word the save ends by itself; without one the connection is lost."""
+        if self.said:
+            self.save.wait()
+        self.peer.close()
+        self.listener.close()
+        os.unlink(self.path)
+        return finish(self.save)
+
+
+@test
+def sent_to_a_qemu_is_not_known_here(scratch):
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", *AT_WORK) as source:
+        qemu = Qemu(a, source).completing()
+        equal(a.states(), ["sent"])
+        session = status(a.folder)[0]["session"]
+        assert qemu.end().code != 0
+        equal((a.states(), state_of(source)), (["sent"], "stopped"))
+        contains(a.run("resolve", session).err, "not known here")
+        equal((a.states(), state_of(source)), (["sent"], "stopped"))
+        contains(finish(a.save(source, link="file:%s/state" % scratch)).err, "still has it")
+        contains(a.run("recover", source, "--run").err, "vfmig resolve " + session)
+        commands = [c["command"] for c in status(a.folder)[0]["commands"]]
+        equal(sorted(c.split()[3] for c in commands), ["destination", "source"])
+        equal(a.run("resolve", session, "source").code, 0)
+        found = status(a.folder)[0]
+        equal((found["state"], found["by_person"], state_of(source)), ("runs", True, "running"))
+        run_ok("prove", source)
+
+
+@test
+def a_qemu_that_says_loaded_or_refuses(scratch):
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", *AT_WORK) as source:
+        qemu = Qemu(a, source).completing()
+        qemu.say(1)
+        equal(qemu.end().code, 1)
+        equal((a.states(), state_of(source)), (["runs"], "running"))
+        qemu = Qemu(a, source).completing()
+        qemu.say(0)
+        equal(qemu.end().code, 0)
+        equal((sorted(a.states()), state_of(source)), (["done", "runs"], "stopped"))
+        contains(finish(a.save(source, link="file:%s/state" % scratch)).err, "given away")
+
+
+@test
+def a_file_is_not_another_device(scratch):
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first:
+        run_ok("save", source, "-o", "file:%s/one" % scratch, "--journal", a.folder)
+        equal((a.states(), state_of(source)), (["done"], "stopped"))
+        run_ok("save", source, "-o", "file:%s/two" % scratch, "--journal", a.folder)
+        load = b.load(first)
+        contains(finish(a.save(source)).err, "vfmig recover %s --run" % source)
+        finish(load)
+        contains(run_ok("recover", source, "--run", "--journal", a.folder).out, "file:%s/two" % scratch)
+        found = max(status(a.folder), key=lambda s: s["order"])
+        equal((found["state"], found["by_person"], state_of(source)), ("runs", True, "running"))
+        run_ok("prove", source)
+        run_ok("load", first, "-i", "file:%s/one" % scratch, "--journal", b.folder)
+        equal(b.states(), ["running"])
+
+
+@test
+def a_killed_save_leaves_a_file_that_status_names(scratch):
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", "--size", "8M", "--start") as source:
+        save = a.save(source, "--json", "--max-bandwidth", "1M", link="file:%s/state" % scratch)
+        read_event(save, event="phase", phase="pre-copy")
+        text = a.run("status").out
+        contains(text, "at work")
+        save.kill()
+        save.wait()
+        left = glob.glob(scratch + "/state.??????")
+        equal(len(left), 1)
+        contains(a.run("status").out, left[0])
+        session = status(a.folder)[0]["session"]
+        equal(a.run("resolve", session[:6]).code, 0)
+        equal((a.states(), state_of(source)), (["runs"], "running"))
+
+
+@test
+def a_stopped_device_that_the_folder_does_not_know(scratch):
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first:
+        move(a, b, source, first)
+        shutil.rmtree(a.folder)
+        contains(finish(a.save(source, link="null:")).err, "journal directory " + a.folder)
+        os.mkdir(a.folder)
+        contains(finish(a.save(source, link="file:%s/state" % scratch)).err, "no session in %s tells why" % a.folder)
+        equal((a.states(), state_of(source)), ([], "stopped"))
+        # Without any folder nothing is known: that is said.
+        contains(run_ok("save", source, "-o", "null:").err, "no journal tells why")
+
+
+@test
+def several_devices_are_claimed_together(scratch):
+    ids = ["--id", "0000:00:01.0/vfio", "--id", "0000:00:02.0/vfio"]
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", *AT_WORK) as one, device(scratch, "b", *AT_WORK) as two:
+        save = a.save(one, two, *ids, "--json", "--max-bandwidth", "1K", link="file:%s/state" % scratch)
+        read_event(save, event="phase", phase="pre-copy")
+        found = status(a.folder)
+        equal([(f["busy"], [d["uri"] for d in f["devices"]]) for f in found], [(True, [one, two])])
+        contains(a.run("resolve", found[0]["session"]).err, "a program is at work on this session")
+        save.kill()
+        save.wait()
+        for uri in one, two:
+            run_ok("recover", uri, "--journal", a.folder)
+            equal(state_of(uri), "running")
+
+
+@test
+def the_folder_that_nobody_names(scratch):
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", *AT_WORK) as source:
+        environment = dict(os.environ, VFMIG_JOURNAL=a.folder)
+        run_ok("save", source, "-o", "file:%s/state" % scratch, env=environment)
+        session = status(a.folder)[0]["session"]
+        contains(run_ok("status", env=environment).out, session)
+        contains(run_ok("status", session[:5], env=environment).out, session)
+        contains(run_fails("save", source, "-o", "exec:cat >/dev/null", env=environment).err, session)
+        run_ok("recover", source, "--run", env=environment)
+        equal(a.states(), ["runs"])
+        contains(run("status", env=dict(environment, VFMIG_JOURNAL="")).err, "VFMIG_JOURNAL")
+
+
+main()
