@@ -267,6 +267,7 @@ int fd_link_new(int fd, bool own, const char *name, enum vfmig_direction directi
 		free(f);
 		return r;
 	}
+	f->base.listen_fd = -1;
 	snprintf(f->base.name, sizeof(f->base.name), "%s", name);
 	*ret = &f->base;
 	return 0;

@@ -52,7 +52,7 @@ struct vfmig_link {
 	/* What to poll wait_fd for after -EAGAIN, whatever was tried; 0: POLLIN to read, POLLOUT to write. */
 	short only_events;
 	bool buffered;	/* the last read left something that poll does not know of: read on before waiting */
-	int listen_fd;	/* loading, with ops->another: to poll for further connections */
+	int listen_fd;	/* loading, with ops->another: to poll for further connections; -1: none come */
 	bool two_way;	/* has a return path */
 	/* When the save has failed: certainly nobody has taken the stream and runs by it. */
 	bool taken_by_nobody;
