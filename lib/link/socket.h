@@ -8,6 +8,8 @@
 #include "link/link.h"
 
 #define SOCKET_CONNECT_MS 10000u
+/* How many connections the kernel keeps until they are accepted: the expected one has to fit in beside strangers. */
+#define SOCKET_BACKLOG 256u
 
 uint64_t socket_deadline(uint32_t timeout_ms);
 /* Waits a moment; false when the deadline has passed. */

@@ -72,7 +72,7 @@ static int tcp_listen(const struct addrinfo *list, uint32_t further, struct vfmi
 		int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		int on = 1;
 		if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) &&
-		    !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, (int)further + 1))
+		    !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, (int)(further + SOCKET_BACKLOG)))
 			return fd;
 		code = -errno;
 		if (fd >= 0)

@@ -75,7 +75,7 @@ static int unix_accept(const struct sockaddr_un *address, const struct vfmig_lin
 	if (bind(listener, (const struct sockaddr *)address, sizeof(*address)) < 0) {
 		r = error_errno(err, -errno, "bind");
 	} else {
-		if (listen(listener, (int)opts->further_connections + 1) < 0)
+		if (listen(listener, (int)(opts->further_connections + SOCKET_BACKLOG)) < 0)
 			r = error_errno(err, -errno, "listen");
 		else
 			r = socket_accept(listener, where, opts, err);
