@@ -10,6 +10,7 @@
  */
 #include "migrate/handover_impl.h"
 
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +23,7 @@
 
 #define PAUSE_NS (100 * NS_PER_MS) /* before the next connection, when one was no good */
 #define MESSAGES 16u		  /* in one step */
-#define NEXT_NS NS_PER_MS	  /* ... by the side that listens */
-#define HELLO_NS (5 * NS_PER_S) /* for a stranger that connects and says nothing */
+#define HELLO_NS (5 * NS_PER_S) /* for a listener that does not answer the source */
 
 /* In a state, having heard something: the next state, and what is said then. */
 static const struct rule {
@@ -115,6 +115,8 @@ int handover_init(struct handover *h, enum handover_side side, struct vfmig_link
 
 void handover_clear(struct handover *h)
 {
+	acceptor_free(h->acceptor);
+	vfmig_link_close(h->met);
 	if (h->epoll_fd > 0)
 		close(h->epoll_fd);
 	if (h->timer_fd > 0)
@@ -271,6 +273,12 @@ static int wait_until(struct handover *h, uint64_t until_ns, struct vfmig_error 
 	if (h->connected && !h->queued)
 		link.events = EPOLLIN;
 	link.events = (uint32_t)link_events(h->link, (short)link.events);
+	int fd = h->link->wait_fd;
+	if (h->acceptor) {
+		link.events = EPOLLIN;
+		fd = acceptor_fd(h->acceptor);
+		until_ns = min_u64(until_ns, acceptor_wake_ns(h->acceptor));
+	}
 	if (h->epoll_fd >= 0)
 		close(h->epoll_fd);
 	h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -281,14 +289,26 @@ static int wait_until(struct handover *h, uint64_t until_ns, struct vfmig_error 
 		at.it_value = (struct timespec) { 0 };
 	if (h->epoll_fd < 0 || h->timer_fd < 0 || timerfd_settime(h->timer_fd, TFD_TIMER_ABSTIME, &at, NULL) < 0 ||
 	    epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->timer_fd, &timer) < 0 ||
-	    (!pausing && epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->link->wait_fd, &link) < 0))
+	    (!pausing && epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, fd, &link) < 0))
 		return error_errno(err, -errno, "waiting for a connection");
 	return -EAGAIN;
+}
+
+static void end_accepting(struct handover *h)
+{
+	uint64_t strangers = h->acceptor ? acceptor_strangers(h->acceptor) : 0;
+	if (strangers)
+		log_line(h->log, VFMIG_LOG_WARNING,
+			 "%s: session %s: connections refused because they were not from its source: %" PRIu64,
+			 h->origin->name, h->session, strangers);
+	acceptor_free(h->acceptor);
+	h->acceptor = NULL;
 }
 
 static int give_up(struct handover *h, int code, struct vfmig_error *err)
 {
 	bool decided = h->state == HANDOVER_COMMITTED, asks = h->state == HANDOVER_PREPARED;
+	end_accepting(h);
 	if (decided || asks)
 		return error_set(err, code,
 				 "session %s: the other side was not met again; this side is %s, so %s until %s",
@@ -301,18 +321,16 @@ static int give_up(struct handover *h, int code, struct vfmig_error *err)
 	return HANDOVER_STEP_OVER;
 }
 
-/* A connection that is there, and asks or proves who it is. */
+/* Source: a connection that is there; its other side is asked to prove who it is. */
 static void greet(struct handover *h)
 {
 	h->connected = true;
 	h->hello_ns = add_ns(clock_now_ns(), HELLO_NS);
-	if (h->side != HANDOVER_SOURCE)
-		return;
 	for (unsigned i = 0; i < HANDOVER_HELLO; i++)
 		handover_ask(h, handover_hello(h, i));
 }
 
-/* Flushes and hears until the other side has proven itself. 0; -EAGAIN; -errno: it is somebody else, or gone. */
+/* Source: flushes and hears until the destination has proven itself. 0; -EAGAIN; -errno: another peer, or gone. */
 static int hear_hello(struct handover *h)
 {
 	struct vfmig_error ignored;
@@ -338,42 +356,75 @@ static uint64_t patience_ns(const struct handover *h)
 	return open ? h->retry_ns : min_u64(h->retry_ns, HANDOVER_RETRY_NS);
 }
 
-/* What came as a further connection cannot be made again itself. */
-static int reconnect(struct handover *h, struct vfmig_error *err)
+/* A lost connection is shut down, so that the other side notices; a connection that a resolve begins with is judged. */
+static int begin_accepting(struct handover *h, struct vfmig_error *err)
 {
-	if (h->link != h->origin) {
-		shutdown(h->link->wait_fd, SHUT_RDWR); /* so that the other side notices */
-		h->link = h->origin;
+	uint8_t proof[HANDOVER_PROOF];
+	/* Nothing of a handover that is made again is compressed. */
+	struct vfmig_link *listener = h->origin->under ? h->origin->under : h->origin;
+	handover_proof(h, proof);
+	int r = acceptor_new(listener, proof, sizeof(proof), &h->acceptor, err);
+	if (r < 0)
+		return r;
+	if (h->connected)
+		acceptor_add(h->acceptor, h->link);
+	else
+		shutdown(h->link->wait_fd, SHUT_RDWR);
+	return 0;
+}
+
+/* Destination: 0: the source is back; -EAGAIN; -errno. */
+static int accept_source(struct handover *h, struct vfmig_error *err)
+{
+	struct vfmig_link *link;
+	int r = h->acceptor ? 0 : begin_accepting(h, err);
+	if (r == 0)
+		r = acceptor_step(h->acceptor, &link);
+	if (r < 0)
+		return r;
+	end_accepting(h);
+	if (link != h->link) {
+		vfmig_link_close(h->met);
+		h->link = h->met = link;
 	}
-	return link_reconnect(h->link, err);
+	handover_answer_proof(h);
+	return 0;
+}
+
+/* Source: 0: the destination is back; -EAGAIN, at the latest until *until_ns; -errno. */
+static int connect_again(struct handover *h, uint64_t *until_ns, struct vfmig_error *err)
+{
+	int r = clock_now_ns() < h->pause_ns ? -EAGAIN : 0;
+	if (r == 0 && !h->connected) {
+		r = link_reconnect(h->link, err);
+		if (r < 0)
+			return r;
+		greet(h);
+	}
+	if (r == 0)
+		r = hear_hello(h);
+	if (r == 0)
+		return 0;
+	if (r != -EAGAIN) {
+		forget_connection(h);
+		/* Somebody else was there, or it has gone again: not at once once more. */
+		h->pause_ns = add_ns(clock_now_ns(), PAUSE_NS);
+	}
+	*until_ns = min_u64(*until_ns, h->connected ? h->hello_ns : h->pause_ns);
+	return -EAGAIN;
 }
 
 /* Back in touch: 0; -EAGAIN; HANDOVER_STEP_OVER or -errno: given up. */
 static int meet(struct handover *h, struct vfmig_error *err)
 {
 	uint64_t now_ns = clock_now_ns(), until_ns = add_ns(h->lost_ns, patience_ns(h));
-	int r = 0;
 	if (now_ns >= until_ns)
 		return give_up(h, -ETIMEDOUT, err);
-	if (now_ns < h->pause_ns)
-		return wait_until(h, h->pause_ns, err);
-	if (!h->connected) {
-		r = reconnect(h, err);
-		if (r == -EAGAIN)
-			return wait_until(h, until_ns, err);
-		if (r < 0)
-			return give_up(h, r, err);
-		greet(h);
-	}
-	r = hear_hello(h);
+	int r = h->side == HANDOVER_SOURCE ? connect_again(h, &until_ns, err) : accept_source(h, err);
 	if (r == -EAGAIN)
-		return wait_until(h, min_u64(until_ns, h->hello_ns), err);
-	if (r < 0) {
-		forget_connection(h);
-		/* Somebody else was there, or it has gone again: not at once once more. */
-		h->pause_ns = add_ns(now_ns, h->side == HANDOVER_SOURCE ? PAUSE_NS : NEXT_NS);
-		return wait_until(h, h->pause_ns, err);
-	}
+		return wait_until(h, until_ns, err);
+	if (r < 0)
+		return give_up(h, r, err);
 	h->lost = false;
 	log_line(h->log, VFMIG_LOG_INFO, "session %s: connected again", h->session);
 	handover_say(h, says(h->side, h->state));
@@ -405,7 +456,9 @@ void handover_resume(struct handover *h, enum handover_state state)
 	h->state = state == HANDOVER_DECIDED ? HANDOVER_COMMITTED : state == HANDOVER_RUNS ? HANDOVER_RUNS_ON : state;
 	h->lost = true;
 	h->lost_ns = clock_now_ns();
-	greet(h);
+	h->connected = true;
+	if (h->side == HANDOVER_SOURCE)
+		greet(h);
 }
 
 int handover_step(struct handover *h, struct vfmig_error *err)

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "link/acceptor.h"
 #include "migrate/journal.h"
 #include "migrate/return_path.h"
 
@@ -24,6 +25,8 @@ struct handover {
 	enum handover_state state;
 	struct vfmig_link *link;
 	struct vfmig_link *origin; /* is made again; another than link if that came as a further connection of it */
+	struct vfmig_link *met;	   /* destination, owned: the connection that replaced a lost one; NULL: none yet */
+	struct acceptor *acceptor; /* destination: finds the source among all that connect; NULL while not lost */
 	const struct log *log;
 	struct journal *journal; /* NULL: none is kept */
 	uint64_t retry_ns;	 /* how long a lost connection is tried again */
@@ -60,7 +63,10 @@ enum handover_step {
 	HANDOVER_STEP_OVER,	     /* state is DONE, RUNS_ON, RUNNING or ABANDONED, and all is said */
 };
 
-/* session NULL: a new one (source), or not known yet (destination). retry_ns: as vfmig_save_options.retry_for_ns. */
+/*
+ * The link has to stay open until handover_clear. session NULL: a new one (source), or not known yet (destination).
+ * retry_ns: as vfmig_save_options.retry_for_ns.
+ */
 int handover_init(struct handover *h, enum handover_side side, struct vfmig_link *link, const char *session,
 		  uint64_t retry_ns, const struct log *log, struct vfmig_error *err);
 void handover_clear(struct handover *h);
@@ -71,8 +77,8 @@ uint32_t handover_hello(const struct handover *h, unsigned i);
 int handover_pong(struct handover *h, uint32_t value, struct vfmig_error *err);
 /* Source: is it known what the other side is? */
 bool handover_greeted(const struct handover *h);
-/* Destination: a ping came; its answer. 1: the session is known now. */
-int handover_ping(struct handover *h, uint32_t value, uint32_t *ret_answer, struct vfmig_error *err);
+/* Destination: a ping came within the stream; its answer. 1: the session is known now. */
+int handover_ping(struct handover *h, uint32_t value, uint32_t *ret_answer);
 /* Both sides are vfmig, and have said so. */
 bool handover_recognised(const struct handover *h);
 

@@ -49,7 +49,7 @@ int handover_pong(struct handover *h, uint32_t value, struct vfmig_error *err)
 	return 0;
 }
 
-int handover_ping(struct handover *h, uint32_t value, uint32_t *ret_answer, struct vfmig_error *err)
+int handover_ping(struct handover *h, uint32_t value, uint32_t *ret_answer)
 {
 	*ret_answer = value;
 	if (h->heard == 0) {
@@ -65,11 +65,8 @@ int handover_ping(struct handover *h, uint32_t value, uint32_t *ret_answer, stru
 	}
 	if (handover_recognised(h))
 		return 0;
-	uint32_t *word = &h->words[h->heard++ - 1];
-	if (h->session[0] && *word != value)
-		return not_the_same(h, err);
-	*word = value;
-	if (!handover_recognised(h) || h->session[0])
+	h->words[h->heard++ - 1] = value;
+	if (!handover_recognised(h))
 		return 0;
 	for (unsigned i = 0; i < HANDOVER_WORDS; i++)
 		snprintf(h->session + 8 * (size_t)i, 9, "%08x", h->words[i]);
@@ -87,12 +84,18 @@ static void queue(struct handover *h, const void *bytes, size_t length)
 	h->queued += length;
 }
 
-void handover_ask(struct handover *h, uint32_t value)
+static void put_ping(uint8_t command[9], uint32_t value)
 {
-	uint8_t command[9] = { WIRE_COMMAND };
+	command[0] = WIRE_COMMAND;
 	put_be16(command + 1, WIRE_COMMAND_PING);
 	put_be16(command + 3, 4);
 	put_be32(command + 5, value);
+}
+
+void handover_ask(struct handover *h, uint32_t value)
+{
+	uint8_t command[9];
+	put_ping(command, value);
 	queue(h, command, sizeof(command));
 }
 
@@ -103,6 +106,20 @@ static void queue_return(struct handover *h, uint16_t type, uint32_t value)
 	put_be16(message + 2, 4);
 	put_be32(message + 4, value);
 	queue(h, message, sizeof(message));
+}
+
+void handover_proof(const struct handover *h, uint8_t ret[HANDOVER_PROOF])
+{
+	for (unsigned i = 0; i < HANDOVER_HELLO; i++)
+		put_ping(ret + i * sizeof(h->command), handover_hello(h, i));
+}
+
+void handover_answer_proof(struct handover *h)
+{
+	h->heard = HANDOVER_HELLO;
+	queue_return(h, WIRE_RETURN_PONG, WIRE_HANDOVER_ANSWER);
+	for (unsigned i = 1; i < HANDOVER_HELLO; i++)
+		queue_return(h, WIRE_RETURN_PONG, handover_hello(h, i));
 }
 
 void handover_say(struct handover *h, enum message what)
@@ -192,14 +209,7 @@ static int hear_source(struct handover *h, enum message *ret, struct vfmig_error
 	if (h->command[0] != WIRE_COMMAND || get_be16(h->command + 1) != WIRE_COMMAND_PING ||
 	    get_be16(h->command + 3) != 4)
 		return error_set(err, -EPROTO, "%s: something else than a ping behind the stream", h->link->name);
-	uint32_t value = get_be32(h->command + 5), answer;
-	*ret = NOTHING;
-	if (!handover_recognised(h)) {
-		int r = handover_ping(h, value, &answer, err);
-		if (r == 0)
-			queue_return(h, WIRE_RETURN_PONG, answer);
-		return r < 0 ? r : 1;
-	}
+	uint32_t value = get_be32(h->command + 5);
 	*ret = value == WIRE_HANDOVER_COMMIT ? COMMIT :
 	       value == WIRE_HANDOVER_ABORT  ? ABORT :
 	       value == WIRE_HANDOVER_OVER   ? OVER :

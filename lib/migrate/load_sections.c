@@ -195,7 +195,7 @@ static int take_ping(struct vfmig_load *l, const struct reader_record *record, s
 				 (unsigned long long)record->offset, record->payload_length);
 	if (!l->return_path_open || l->stage == CHECK)
 		return 0;
-	int r = handover_ping(&l->handover, get_be32(record->payload), &answer, err);
+	int r = handover_ping(&l->handover, get_be32(record->payload), &answer);
 	if (r == 1)
 		r = begin_handover(l, err);
 	return r < 0 ? r : return_path_put(&l->return_path, WIRE_RETURN_PONG, answer, err);

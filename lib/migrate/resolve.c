@@ -347,7 +347,6 @@ int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error 
 	int code = handover_init(h, r->side, link, r->session, r->retry_ns, r->log, err);
 	if (code < 0)
 		return code;
-	r->meets = true;
 	h->journal = r->journal;
 	handover_resume(h, r->state);
 	while ((code = handover_step(h, err)) != HANDOVER_STEP_OVER) {
@@ -364,14 +363,13 @@ int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error 
 	if (code > 0 && h->told && journal_state(r->journal) == HANDOVER_RUNS)
 		code = journal_write(r->journal, HANDOVER_RUNS, &told, err);
 	r->state = journal_state(r->journal);
+	handover_clear(h);
+	r->journal = NULL;
 	return code < 0 ? code : 0;
 }
 
 void resolve_end(struct resolve *r)
 {
-	if (r->meets)
-		handover_clear(&r->handover);
-	else
-		journal_close(r->journal);
+	journal_close(r->journal);
 	r->journal = NULL;
 }

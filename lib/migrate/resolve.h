@@ -13,7 +13,7 @@ enum resolve_decision {
 };
 
 struct resolve {
-	struct journal *journal; /* owned until resolve_end */
+	struct journal *journal; /* owned until resolve_meet or resolve_end */
 	enum handover_side side;
 	enum handover_state state;
 	enum journal_peer peer;
@@ -24,7 +24,6 @@ struct resolve {
 	uint64_t retry_ns;
 	const struct log *log;
 	struct handover handover;
-	bool meets; /* ... the other side */
 };
 
 /*

@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "faults"))
 
 import certificates  # noqa: E402
-from relay import Relay, Trigger  # noqa: E402
+from relay import OncePrepared, Relay, Trigger  # noqa: E402
 from tap import (contains, device, equal, finish, main, read_event, run, run_fails, run_ok, start,  # noqa: E402
                  state_of, test)
 
@@ -101,22 +101,6 @@ def a_stream_that_came_by_a_later_connection_is_made_again(scratch):
     with moving(scratch + "/back", Trigger("preparing", 1), cut, LONG + ["--multifd", "2"], channels=2) as move:
         equal((finish(move.save).code, finish(move.load).code), (1, 1))
         move.ends_at("source")
-
-
-class OncePrepared:
-    """Before the first byte that goes this way when the destination's journal says "prepared": all that TLS shows."""
-
-    def __init__(self, way, journal):
-        self.way, self.journal = way, journal
-
-    def allows(self, way, _):
-        if way != self.way:
-            return None
-        for name in os.listdir(self.journal):
-            with open("%s/%s" % (self.journal, name), encoding="utf-8") as f:
-                if '"prepared"' in f.read():
-                    return 0
-        return None
 
 
 @test
