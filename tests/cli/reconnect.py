@@ -13,7 +13,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "faults"))
 
 import certificates  # noqa: E402
-from relay import OncePrepared, Relay, Trigger  # noqa: E402
+from relay import OncePrepared, Relay  # noqa: E402
 from tap import contains, device, equal, finish, main, read_event, run_ok, start, state_of, test  # noqa: E402
 
 RETRY = ["--retry-for", "20000"]
@@ -206,6 +206,35 @@ def strangers_beside_channels_and_compression(scratch):
 @test
 def strangers_while_the_source_takes_the_device_back(scratch):
     moves(scratch, [4, 70], [SILENT], way="back")
+
+
+@test
+def strangers_while_a_resolve_waits(scratch):
+    """The first one that comes opens the link of the resolve."""
+    dirs = [scratch + "/ja", scratch + "/jb"]
+    for d in dirs:
+        os.mkdir(d)
+    common = ["--size", "256K"]
+    with device(scratch, "a", *common, "--start", "--rate", "1000") as a, device(scratch, "b", *common) as b:
+        load, address = listen(scratch, "unix", b, ["--retry-for", "200", "--journal", dirs[1]])
+
+        def kill(relay):
+            save.kill()
+            save.wait()
+            relay.cut()
+        relay = Relay(scratch + "/r", address, OncePrepared("forward", dirs[1]), kill)
+        save = start("save", a, "-o", "unix:%s/r" % scratch, "--journal", dirs[0])
+        equal(finish(load).code, 1)
+        session = json.loads(run_ok("status", "--json", "--journal", dirs[0]).out)["session"]
+        ends = [start("resolve", session, "--journal", dirs[1], *RETRY)]
+        contains(ends[0].stderr.readline(), "waiting for the source")
+        strangers = Strangers(address, 4, SILENT)
+        ends.append(start("resolve", session, "--journal", dirs[0], *RETRY))
+        equal([(r.code, r.err) for r in map(finish, ends) if r.code], [])
+        strangers.close()
+        relay.close()
+        equal((state_of(a), state_of(b)), ("stopped", "running"))
+        run_ok("prove", a, b)
 
 
 @test
