@@ -2,6 +2,8 @@
 /* socket_link.c: a link over a connection that can be made again when it is lost, without ever blocking. */
 #include "link/socket_link.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 #include "link/socket.h"
 
 #define PAUSE_NS (100 * NS_PER_MS) /* between two attempts to connect */
+#define SYN_RETRIES 2		   /* in one attempt: the kernel gives up after 7 s, and its pauses stay short */
 
 struct socket_link {
 	struct fd_link fd;
@@ -89,17 +92,30 @@ static int connecting_ended(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length) < 0 ? -errno : -code;
 }
 
+/* Connects without waiting: the socket, or -errno. */
+static int begin_connecting(const struct socket_link *s, int *ret_result)
+{
+	static const int retries = SYN_RETRIES;
+	int fd = socket(s->peer.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (s->peer.ss_family != AF_UNIX) /* without it, it only takes longer */
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_SYNCNT, &retries, sizeof(retries));
+	*ret_result = connect(fd, (const struct sockaddr *)&s->peer, s->peer_length) < 0 ? -errno : 0;
+	return fd;
+}
+
 /* Whatever an attempt fails with, the next one may succeed: a host that boots refuses, is unreachable, ... */
 static int connect_again(struct socket_link *s)
 {
-	int r;
+	int r = 0;
 	if (s->connecting < 0) {
 		if (pausing(s))
 			return -EAGAIN;
-		s->connecting = socket(s->peer.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (s->connecting < 0)
-			return -errno;
-		r = connect(s->connecting, (const struct sockaddr *)&s->peer, s->peer_length) < 0 ? -errno : 0;
+		int fd = begin_connecting(s, &r);
+		if (fd < 0)
+			return fd;
+		s->connecting = fd;
 		if (r == -EINPROGRESS || r == -EINTR)
 			r = -EAGAIN;
 		else if (r == -EAGAIN) /* unix: the other side's queue is full */
