@@ -71,12 +71,20 @@ static void expect_new_initial_bytes(struct protocol *p)
 	(void)access_feature(p->access, FEATURE_SET | FEATURE_MIG_PRECOPY_INFO_V2, NULL, 0, &ignored);
 }
 
+/*
+ * The look at the state finds what somebody else did since the last transition. What is done between the look and the
+ * request is found where the request opens a data channel that is not due, which only a kernel device tells
+ * (kernel_migration.c). On vfio-user it is not: a reset in that one round trip goes unnoticed.
+ */
 static int v2_set_state(struct protocol *p, enum vfmig_state state, struct vfmig_error *err)
 {
 	struct vfmig_error ignored;
-	enum vfmig_state from = p->state, now = from;
-	if (from == state)
-		return 0;
+	enum vfmig_state expected = p->state, from, now;
+	int e = v2_get_state(p, &from, err);
+	if (e == 0)
+		e = protocol_check_state(p, expected, err);
+	if (e < 0 || from == state)
+		return e;
 	if (forbidden(from, state))
 		return error_set(err, -EINVAL, "a v2 device cannot go from %s to %s%s", vfmig_state_name(from),
 				 vfmig_state_name(state),
@@ -86,7 +94,7 @@ static int v2_set_state(struct protocol *p, enum vfmig_state state, struct vfmig
 		expect_new_initial_bytes(p);
 	const char *from_name = trace_text(vfmig_state_name(from)), *to_name = trace_text(vfmig_state_name(state));
 	TRACE3(transition_begin, p->access->name, from_name, to_name);
-	int e = access_mig_state_set(p->access, state, err);
+	e = access_mig_state_set(p->access, state, err);
 	TRACE4(transition_end, p->access->name, from_name, to_name, e);
 	if (e == 0) {
 		p->state = state;

@@ -33,8 +33,9 @@ struct protocol_ops {
 
 	/* Asks the device. */
 	int (*get_state)(struct protocol *p, enum vfmig_state *ret, struct vfmig_error *err);
-	/* One request. After a failure p->state is what the device says it is in:
-	 * the state before, ERROR, or one in between. */
+	/* One request, after a look at the state: a device that is not in p->state any more was reset or changed by
+	 * somebody else, and is left as it is (-ESTALE). After a failure p->state is what the device says it is in:
+	 * the state before, ERROR, one in between, or with -ESTALE any. */
 	int (*set_state)(struct protocol *p, enum vfmig_state state, struct vfmig_error *err);
 	/* What would keep a stopped device waiting and can be had before: the pages of its mappings. NULL: nothing. */
 	void (*prepare)(struct protocol *p, bool to_write);
@@ -66,6 +67,10 @@ struct protocol {
 	bool mapped;	   /* a piece may lie where it is mapped */
 	bool empty_packet; /* QEMU puts "nothing now" of this protocol into a DATA_STATE packet of size 0 */
 };
+
+/* -ESTALE: the device was in `expected`, and p->state, what it now says, is another one. ERROR is not meant by this: a
+ * device enters that by itself. */
+int protocol_check_state(const struct protocol *p, enum vfmig_state expected, struct vfmig_error *err);
 
 /* -EOPNOTSUPP: the device does not have VFIO_DEVICE_FEATURE_MIGRATION. */
 int feature_v2_open(struct access *a, struct protocol **ret, struct vfmig_error *err);

@@ -136,11 +136,15 @@ static int v1_arc(enum vfmig_state from, enum vfmig_state to)
 	return legal ? row : -1;
 }
 
+/* What somebody else does between the look at the state and the write of it goes unnoticed. */
 static int v1_set_state(struct protocol *p, enum vfmig_state state, struct vfmig_error *err)
 {
 	struct region_v1 *r = v1(p);
 	uint32_t value;
+	enum vfmig_state expected = p->state;
 	int e = v1_refresh(r, &value, err);
+	if (e == 0)
+		e = protocol_check_state(p, expected, err);
 	if (e < 0)
 		return e;
 	enum vfmig_state from = p->state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* states.c: the device states' names, which every message uses. */
-#include "vfmig.h"
+/* states.c: the device states' names, which every message uses, and a state that is not the expected one. */
+#include "device/protocol.h"
 
 const char *vfmig_state_name(enum vfmig_state state)
 {
@@ -16,4 +16,14 @@ const char *vfmig_state_name(enum vfmig_state state)
 	};
 	unsigned i = state;
 	return i < sizeof(names) / sizeof(names[0]) ? names[i] : "unknown";
+}
+
+int protocol_check_state(const struct protocol *p, enum vfmig_state expected, struct vfmig_error *err)
+{
+	if (p->state == expected || p->state == VFMIG_STATE_ERROR)
+		return 0;
+	return error_set(err, -ESTALE,
+			 "the device is %s, expected %s: somebody else (its guest, its driver) has reset it or changed "
+			 "its state; it is left as it is, start again",
+			 vfmig_state_name(p->state), vfmig_state_name(expected));
 }

@@ -73,6 +73,38 @@ static void test_illegal_state_bits(void **state)
 	p->ops->free(p);
 }
 
+/* Reset or stopped by somebody else since the last look: said, and nothing is written over it. */
+static void test_changed_by_somebody_else(void **state)
+{
+	static const struct {
+		uint8_t bits;
+		enum vfmig_state is, to;
+	} cases[] = {
+		{ 1, VFMIG_STATE_RUNNING, VFMIG_STATE_STOP_COPY }, /* as if pre-copy had been */
+		{ 1, VFMIG_STATE_RUNNING, VFMIG_STATE_RUNNING },
+		{ 0, VFMIG_STATE_STOP, VFMIG_STATE_RUNNING },
+		{ 2, VFMIG_STATE_STOP_COPY, VFMIG_STATE_STOP_COPY },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct fake_access f;
+		struct vfmig_error err;
+		fake_access_init(&f);
+		struct protocol *p = open_v1(&f);
+		assert_int_equal(p->ops->set_state(p, VFMIG_STATE_PRE_COPY, &err), 0);
+		f.region[0] = cases[i].bits;
+		f.num_uses = 0;
+		assert_int_equal(p->ops->set_state(p, cases[i].to, &err), -ESTALE);
+		assert_non_null(strstr(err.message, "expected pre-copy: somebody else"));
+		assert_int_equal(p->state, cases[i].is);
+		for (size_t k = 0; k < f.num_uses; k++)
+			assert_false(f.uses[k].write);
+		/* Whoever goes on from what it is now may do so. */
+		assert_int_equal(p->ops->set_state(p, VFMIG_STATE_STOP, &err), 0);
+		p->ops->free(p);
+	}
+}
+
 /* Reserved bits are written back as read, the state is read back, and illegal arcs never reach the device. */
 static void test_read_modify_write(void **state)
 {
@@ -322,6 +354,7 @@ int main(void)
 		cmocka_unit_test(test_not_found),
 		cmocka_unit_test(test_illegal_state_bits),
 		cmocka_unit_test(test_read_modify_write),
+		cmocka_unit_test(test_changed_by_somebody_else),
 		cmocka_unit_test(test_order_of_a_transaction),
 		cmocka_unit_test(test_hostile_offsets_and_sizes),
 		cmocka_unit_test(test_mixture),
