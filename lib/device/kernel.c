@@ -242,6 +242,7 @@ static int kernel_reset(struct access *a, struct vfmig_error *err)
 	if (r < 0)
 		return error_errno(err, kernel_meaning(r), "reset");
 	kernel_mig_data_close(k);
+	k->state = VFMIG_STATE_RUNNING;
 	return 0;
 }
 

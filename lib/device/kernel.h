@@ -55,6 +55,7 @@ struct kernel_access {
 	struct kernel_place place; /* roots NULL: not known (fd:N) */
 	int fd;
 	int data_fd; /* of the transfer that goes on; -1: none */
+	uint32_t state; /* of the migration, when it was last asked for or set */
 	struct kernel_memory memory;
 	struct kernel_region *regions; /* by index */
 	uint32_t num_regions;

@@ -45,7 +45,7 @@ int kernel_mig_state_get(struct access *a, uint32_t *ret_state, struct vfmig_err
 	int r = kernel_feature(a, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, &state, sizeof(state),
 			       err);
 	if (r == 0)
-		*ret_state = state.device_state;
+		*ret_state = kernel_of(a)->state = state.device_state;
 	return r;
 }
 
@@ -56,13 +56,35 @@ void kernel_mig_data_close(struct kernel_access *k)
 	k->data_fd = -1;
 }
 
-static bool transfers(uint32_t state)
+static bool saves(uint32_t state)
 {
-	return state == VFMIG_STATE_PRE_COPY || state == VFMIG_STATE_PRE_COPY_P2P || state == VFMIG_STATE_STOP_COPY ||
-	       state == VFMIG_STATE_RESUMING;
+	return state == VFMIG_STATE_PRE_COPY || state == VFMIG_STATE_PRE_COPY_P2P || state == VFMIG_STATE_STOP_COPY;
 }
 
-/* An fd came: a transfer has begun. None, and the state is one of a transfer: it goes on. Else it has ended. */
+static bool transfers(uint32_t state)
+{
+	return saves(state) || state == VFMIG_STATE_RESUMING;
+}
+
+/* Does the way between two states begin a transfer, or another one? */
+static bool begins_transfer(uint32_t from, uint32_t to)
+{
+	return transfers(to) && !(saves(from) && saves(to)) && from != to;
+}
+
+static int not_due(int fd, uint32_t from, uint32_t to, struct vfmig_error *err)
+{
+	close(fd);
+	return error_set(err, -EPROTO,
+			 "the device opened a data channel on the way from %s to %s, where none is due: somebody else "
+			 "(its guest, its driver) has reset it or changed its state at that moment; start again",
+			 vfmig_state_name((enum vfmig_state)from), vfmig_state_name((enum vfmig_state)to));
+}
+
+/*
+ * An fd comes when a transfer begins, and by no other way: where none is due the device was not in the state that it
+ * was last seen in. A transfer goes on from one state of it to the next, and ends with any other state.
+ */
 int kernel_mig_state_set(struct access *a, uint32_t state, struct vfmig_error *err)
 {
 	struct kernel_access *k = kernel_of(a);
@@ -71,9 +93,13 @@ int kernel_mig_state_set(struct access *a, uint32_t state, struct vfmig_error *e
 			       err);
 	if (r < 0)
 		return r; /* the transfer may go on: the caller will read the state */
-	if (set.data_fd < 0 && transfers(state))
-		return 0;
-	kernel_mig_data_close(k);
+	uint32_t from = k->state;
+	k->state = state;
+	bool begins = begins_transfer(from, state);
+	if (begins || !transfers(state))
+		kernel_mig_data_close(k);
+	if (set.data_fd >= 0 && !begins)
+		return not_due(set.data_fd, from, state, err);
 	if (set.data_fd < 0)
 		return 0;
 	fcntl(set.data_fd, F_SETFD, FD_CLOEXEC);
@@ -81,10 +107,12 @@ int kernel_mig_state_set(struct access *a, uint32_t state, struct vfmig_error *e
 	return 0;
 }
 
-static int no_channel(struct vfmig_error *err)
+static int no_channel(const struct access *a, struct vfmig_error *err)
 {
 	return error_set(err, -EPROTO,
-			 "there is no data channel: the device was in this state before it was opened; reset it");
+			 "there is no data channel: the device was in this state before it was opened, and the program "
+			 "that brought it there has the channel; vfmig recover %s puts the device right",
+			 a->name);
 }
 
 ssize_t kernel_mig_data_read(struct access *a, void *buffer, size_t length, struct vfmig_error *err)
@@ -92,7 +120,7 @@ ssize_t kernel_mig_data_read(struct access *a, void *buffer, size_t length, stru
 	int fd = kernel_of(a)->data_fd;
 	ssize_t n;
 	if (fd < 0)
-		return no_channel(err);
+		return no_channel(a, err);
 	do
 		n = read(fd, buffer, length);
 	while (n < 0 && errno == EINTR);
@@ -108,7 +136,7 @@ ssize_t kernel_mig_data_write(struct access *a, const void *buffer, size_t lengt
 	int fd = kernel_of(a)->data_fd;
 	ssize_t n;
 	if (fd < 0)
-		return no_channel(err);
+		return no_channel(a, err);
 	do
 		n = write(fd, buffer, length);
 	while (n < 0 && errno == EINTR);
@@ -120,7 +148,7 @@ int kernel_mig_precopy_info(struct access *a, struct access_precopy_info *ret, s
 	struct vfio_precopy_info info = { .argsz = sizeof(info) };
 	int fd = kernel_of(a)->data_fd;
 	if (fd < 0)
-		return no_channel(err);
+		return no_channel(a, err);
 	int r = kernel_ioctl(fd, VFIO_MIG_GET_PRECOPY_INFO, &info);
 	if (r == -ENOTTY)
 		return error_set(err, -EOPNOTSUPP, "the device has no pre-copy info");
