@@ -13,6 +13,7 @@
 
 #include "migrate/handlers.h"
 #include "migrate/vfio_config.h"
+#include "migrate/vfio_state.h"
 #include "migrate/write_behind.h"
 #include "stream/reader.h"
 
@@ -27,6 +28,7 @@ struct vfio_load {
 	bool checking; /* verify only: the device is read, never written */
 
 	enum vfmig_state initial;
+	struct vfio_state state;
 	bool touched; /* it has left `initial` */
 	struct pci_config config;
 
@@ -41,6 +43,14 @@ struct vfio_load {
 	XXH3_state_t *digest; /* of the device's data; NULL: no channels, the stream's seal says it all */
 };
 
+/* What came could not be taken: because somebody else has reset the device, perhaps. */
+static int failed(struct vfio_load *l, int code, const char *what, struct vfmig_error *err)
+{
+	if (l->touched && !l->checking)
+		code = vfio_state_explain(&l->state, code, err);
+	return error_prefix(err, code, "%s: %s", vfmig_device_name(l->device), what);
+}
+
 static int named(struct vfio_load *l, int code, const char *what, struct vfmig_error *err)
 {
 	return error_prefix(err, code, "%s: %s", vfmig_device_name(l->device), what);
@@ -48,8 +58,9 @@ static int named(struct vfio_load *l, int code, const char *what, struct vfmig_e
 
 static int set_state(struct vfio_load *l, enum vfmig_state state, struct vfmig_error *err)
 {
-	l->touched = true;
-	return l->protocol->ops->set_state(l->protocol, state, err);
+	int r = vfio_state_set(&l->state, state, err);
+	l->touched |= !l->state.changed;
+	return r;
 }
 
 static void forget(struct vfio_load *l)
@@ -64,13 +75,7 @@ static void forget(struct vfio_load *l)
 static int load_setup(void *opaque, struct vfmig_error *err)
 {
 	struct vfio_load *l = opaque;
-	int r = l->protocol->ops->get_state(l->protocol, &l->initial, err);
-	if (r == 0 && l->initial != VFMIG_STATE_RUNNING && l->initial != VFMIG_STATE_STOP)
-		r = error_set(
-		    err, -EBUSY,
-		    "the device is in %s, expected running or stopped: another migration of it is under way or was "
-		    "left unfinished (a reset ends that)",
-		    vfmig_state_name(l->initial));
+	int r = vfio_state_begin(&l->state, l->device, &l->initial, err);
 	if (r == 0)
 		r = pci_config_read(l->device, &l->config, err);
 	if (r == 0)
@@ -219,7 +224,7 @@ static int load_state(void *opaque, const struct vfmig_section *section, const s
 	int r = take_event(l, section, event, err);
 	if (r < 0)
 		r = error_prefix(err, r, "offset 0x%llx", (unsigned long long)event->offset);
-	return r < 0 ? named(l, r, phase_of(section->kind), err) : 0;
+	return r < 0 ? failed(l, r, phase_of(section->kind), err) : 0;
 }
 
 /* Straight into the device's mapped data section, or from where the thread will write it. */
@@ -273,7 +278,7 @@ static int take_packet(void *opaque, bool config, uint8_t *data, size_t length, 
 		if (r == 0)
 			r = l->protocol->ops->write_end(l->protocol, err);
 	}
-	return r < 0 ? named(l, r, config ? "loading config space" : "loading stop-and-copy data", err) : 0;
+	return r < 0 ? failed(l, r, config ? "loading config space" : "loading stop-and-copy data", err) : 0;
 }
 
 static enum initial_loaded initial_loaded(const void *opaque)
@@ -333,6 +338,8 @@ static int load_complete(void *opaque, struct vfmig_error *err)
 		r = error_set(err, -EBADMSG, "the stream has no END section of this device: its state is incomplete");
 	else if (l->config.size > 0 && !l->has_config)
 		r = error_set(err, -EBADMSG, "the stream has no config record of this device");
+	if (r == 0 && !l->checking) /* the config space is not written over a device that was reset and works */
+		r = vfio_state_check(&l->state, err);
 	if (r == 0 && !l->checking)
 		r = config_record_restore(l->device, &l->record, l->log->fn, l->log->opaque, err);
 	return r < 0 ? named(l, r, "completing", err) : 0;
@@ -364,6 +371,17 @@ static int start(void *opaque, struct vfmig_error *err)
 }
 
 /*
+ * Somebody else has reset or started the device, which of the two cannot be told: it is not reset under the hands of
+ * whoever did, and nobody is told that it holds nothing of the load.
+ */
+static int leave(const struct vfio_load *l, enum vfmig_state now, struct vfmig_error *err)
+{
+	return error_set(err, -ESTALE,
+			 "%s: not reset: somebody else (its guest, its driver) has brought it to %s, and it is left so",
+			 vfmig_device_name(l->device), vfmig_state_name(now));
+}
+
+/*
  * The device must hold nothing of the load. A reset does that and ends in
  * running, fresh; without one it is stopped and stays so.
  */
@@ -374,16 +392,18 @@ static int undo(void *opaque, struct vfmig_error *err)
 	enum vfmig_state now;
 	if (!l->touched)
 		return 0;
+	if (vfio_state_find(&l->state, &now, &first) == 0 && l->state.changed)
+		return leave(l, now, err);
 	int r = access_reset(l->device->access, &first);
 	if (r == 0)
-		r = l->protocol->ops->get_state(l->protocol, &now, &first);
+		r = vfio_state_take(&l->state, &now, &first);
 	if (r == 0 && now != VFMIG_STATE_RUNNING && now != VFMIG_STATE_STOP)
 		r = error_set(&first, -EIO, "it is in %s after a reset", vfmig_state_name(now));
 	if (r == 0 && l->initial == VFMIG_STATE_STOP && now != VFMIG_STATE_STOP)
 		r = set_state(l, VFMIG_STATE_STOP, &first);
 	if (r == 0)
 		return 0;
-	if (l->protocol->ops->get_state(l->protocol, &now, &second) == 0 &&
+	if (vfio_state_take(&l->state, &now, &second) == 0 &&
 	    (now == VFMIG_STATE_STOP || set_state(l, VFMIG_STATE_STOP, &second) == 0)) {
 		log_line(l->log, VFMIG_LOG_WARNING,
 			 "%s: not reset (%s): stopped, with part of the load in it; reset it before use",

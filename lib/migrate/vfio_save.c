@@ -23,6 +23,7 @@
 #include "migrate/handlers.h"
 #include "migrate/outlets.h"
 #include "migrate/vfio_config.h"
+#include "migrate/vfio_state.h"
 
 struct vfio_save {
 	struct vfmig_device *device;
@@ -31,6 +32,7 @@ struct vfio_save {
 	bool no_precopy;
 	bool no_journal; /* that would know why a device is stopped */
 	enum vfmig_state initial; /* what undo goes back to */
+	struct vfio_state state;
 
 	struct read_ahead *ahead;
 	struct protocol_piece piece; /* that is being sent; length 0: none */
@@ -50,6 +52,13 @@ struct vfio_save {
 	XXH3_state_t *digest; /* of what goes over channels, of which the seal says nothing; NULL: none is wanted */
 };
 
+/* What the device was asked for and did not do: because somebody else has reset it, perhaps. */
+static int failed(struct vfio_save *s, int code, const char *phase, struct vfmig_error *err)
+{
+	code = vfio_state_explain(&s->state, code, err);
+	return error_prefix(err, code, "%s: %s", vfmig_device_name(s->device), phase);
+}
+
 static int named(struct vfio_save *s, int code, const char *phase, struct vfmig_error *err)
 {
 	return error_prefix(err, code, "%s: %s", vfmig_device_name(s->device), phase);
@@ -58,7 +67,7 @@ static int named(struct vfio_save *s, int code, const char *phase, struct vfmig_
 static int set_state(struct vfio_save *s, enum vfmig_state state, struct vfmig_error *err)
 {
 	uint64_t began_ns = clock_now_ns();
-	int r = s->protocol->ops->set_state(s->protocol, state, err);
+	int r = vfio_state_set(&s->state, state, err);
 	s->transition_ns = max_u64(s->transition_ns, clock_now_ns() - began_ns);
 	return r;
 }
@@ -72,15 +81,7 @@ static bool in_precopy(const struct vfio_save *s)
 static int save_setup(void *opaque, struct vfmig_writer *w, struct vfmig_error *err)
 {
 	struct vfio_save *s = opaque;
-	int r = s->protocol->ops->get_state(s->protocol, &s->initial, err);
-	if (r == 0 && s->initial != VFMIG_STATE_RUNNING && s->initial != VFMIG_STATE_STOP) {
-		r = error_set(
-		    err, -EBUSY,
-		    "the device is in %s, expected running or stopped: another migration of it is under way or was "
-		    "left unfinished (a reset ends that)",
-		    vfmig_state_name(s->initial));
-		s->initial = VFMIG_STATE_ERROR; /* nothing of ours to undo */
-	}
+	int r = vfio_state_begin(&s->state, s->device, &s->initial, err);
 	if (r == 0 && s->initial == VFMIG_STATE_STOP && s->no_journal)
 		log_line(s->log, VFMIG_LOG_WARNING,
 			 "%s: it is stopped, and no journal tells why: if its state was moved, another device may be at "
@@ -112,7 +113,7 @@ static int save_live_pending(void *opaque, bool exact, struct vfmig_pending *ret
 	int r = s->protocol->ops->pending(s->protocol, exact, ret, err);
 	/* Into P2P where there is one, into stop-and-copy, and into stopped. */
 	ret->stop_ns = s->transition_ns * (s->protocol->has_p2p ? 3 : 2);
-	return r < 0 ? named(s, r, "pre-copy", err) : 0;
+	return r < 0 ? failed(s, r, "pre-copy", err) : 0;
 }
 
 /* The piece is out, or nobody needs it any more. */
@@ -160,7 +161,7 @@ static int end_part(struct vfio_save *s, struct vfmig_writer *w, int result, str
 		struct vfmig_pending pending;
 		int r = s->protocol->ops->pending(s->protocol, false, &pending, err);
 		if (r < 0)
-			return named(s, r, "pre-copy", err);
+			return failed(s, r, "pre-copy", err);
 		announce = pending.initial_bytes == 0;
 	}
 	if (announce) {
@@ -182,7 +183,7 @@ static int save_live_iterate(void *opaque, struct vfmig_writer *w, struct vfmig_
 	}
 	int r = s->in_chunk || in_precopy(s) ? put_piece(s, w, err) : 0;
 	if (r < 0)
-		return named(s, r, "pre-copy", err);
+		return failed(s, r, "pre-copy", err);
 	if (s->in_chunk)
 		return VFMIG_SECTION_MORE;
 	if (s->protocol->empty_packet) {
@@ -234,7 +235,7 @@ static int save_live_complete_precopy(void *opaque, struct vfmig_writer *w, stru
 	struct vfio_save *s = opaque;
 	int r = s->outlets ? put_chunk(s, err) : put_piece(s, w, err);
 	if (r < 0)
-		return named(s, r, "stop-and-copy", err);
+		return failed(s, r, "stop-and-copy", err);
 	if (r > 0 || s->in_chunk)
 		return VFMIG_SECTION_MORE;
 	vfmig_put_be64(w, WIRE_VFIO_END_OF_STATE);
@@ -263,6 +264,8 @@ static int save_state(void *opaque, struct vfmig_writer *w, struct vfmig_error *
 {
 	struct vfio_save *s = opaque;
 	int r = pci_config_read(s->device, &s->config, err);
+	if (r == 0) /* is that the stopped device's, or one's that was reset? */
+		r = vfio_state_check(&s->state, err);
 	if (r == 0)
 		r = config_record_make(s->device, &s->config, &s->record, err);
 	if (r < 0)
@@ -296,18 +299,31 @@ static int undo_by_reset(struct vfio_save *s, struct vfmig_error *err)
 			 vfmig_device_name(s->device), vfmig_state_name(now));
 }
 
+/* Somebody else has reset, stopped or started it: nothing is put over that. */
+static int leave(const struct vfio_save *s, enum vfmig_state now, struct vfmig_error *err)
+{
+	if (now == s->initial)
+		return 0;
+	return error_set(err, -ESTALE,
+			 "%s: not put back to %s: somebody else (its guest, its driver) has brought it to %s, and it "
+			 "is left so",
+			 vfmig_device_name(s->device), vfmig_state_name(s->initial), vfmig_state_name(now));
+}
+
 /* Back to what the device was; where it refuses that, stopped, with its state in it. */
 static int undo(void *opaque, struct vfmig_error *err)
 {
 	struct vfio_save *s = opaque;
 	struct vfmig_error why, ignored;
 	enum vfmig_state now;
-	int r = s->protocol->ops->get_state(s->protocol, &now, &why);
+	int r = vfio_state_find(&s->state, &now, &why);
 	/* Nothing was begun: nothing to take back, but it may not run all the same. */
 	if (s->initial == VFMIG_STATE_ERROR && r == 0 && now == VFMIG_STATE_ERROR)
 		r = error_set(&why, -EIO, "only a reset ends an error");
 	if (s->initial == VFMIG_STATE_ERROR)
 		return r < 0 ? error_set(err, r, "%s: %s", vfmig_device_name(s->device), why.message) : 0;
+	if (r == 0 && (s->state.changed || now == VFMIG_STATE_RUNNING))
+		return leave(s, now, err);
 	if (r == 0 && now != VFMIG_STATE_ERROR)
 		r = set_state(s, s->initial, &why);
 	if (s->protocol->state == VFMIG_STATE_ERROR)
@@ -325,8 +341,8 @@ static void undo_prepare(void *opaque)
 	struct vfio_save *s = opaque;
 	struct vfmig_error ignored; /* undo will meet the same again, and report it */
 	enum vfmig_state now = s->protocol->state;
-	if (s->protocol->has_p2p && s->initial == VFMIG_STATE_RUNNING && now != VFMIG_STATE_RUNNING &&
-	    now != VFMIG_STATE_PRE_COPY && now != VFMIG_STATE_ERROR)
+	if (!s->state.changed && s->protocol->has_p2p && s->initial == VFMIG_STATE_RUNNING &&
+	    now != VFMIG_STATE_RUNNING && now != VFMIG_STATE_PRE_COPY && now != VFMIG_STATE_ERROR)
 		(void)set_state(s, VFMIG_STATE_RUNNING_P2P, &ignored);
 }
 
@@ -406,7 +422,8 @@ int vfio_save_add(struct participants *p, struct vfmig_device *device, const cha
 	s->log = log;
 	s->no_precopy = opts->no_precopy;
 	s->no_journal = !opts->journal;
-	s->initial = VFMIG_STATE_ERROR;
+	s->initial = VFMIG_STATE_ERROR; /* nothing to undo */
+	s->state.device = device;
 	int r = participants_add(p, &ops, s, id, 0, 1, &added, err);
 	if (r < 0) {
 		vfio_save_free(s);
