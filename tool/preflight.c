@@ -162,7 +162,8 @@ static void check_state(struct preflight *p, const struct probe *s, const struct
 	for (size_t i = 0; i < 2; i++) {
 		const char *state = both[i]->state;
 		if (state && strcmp(state, "running") && strcmp(state, "stopped")) {
-			add(p, "state", PREFLIGHT_NO, "vfmig recover, which tells what the state means; or a reset",
+			add(p, "state", PREFLIGHT_NO,
+			    "vfmig recover, which tells what the state means and loses nothing unasked",
 			    "the %s is %s, expected running or stopped: another migration of it is under way or was "
 			    "left unfinished",
 			    i ? "destination" : "source", state);

@@ -2,6 +2,7 @@
 """recover.py: devices whose save or load was killed, in each state that leaves behind."""
 import json
 import os
+import re
 
 from tap import contains, device, equal, main, read_event, run, run_fails, run_ok, start, state_of, test
 
@@ -17,6 +18,42 @@ def killed(process):
     process.wait()
     process.stdout.close()
     process.stderr.close()
+
+
+def advised(result, why):
+    """The command that a refused save or load names."""
+    contains(result.err, why)
+    assert "a reset ends that" not in result.err, result.err
+    return re.search(r"vfmig (recover \S+(?: --\w+)?)", result.err).group(1).replace(",", "").split()
+
+
+@test
+def what_a_refusal_names_loses_nothing(scratch):
+    path = scratch + "/state"
+    run_ok("save", "sim:size=256K", "-o", "file:" + path)
+    with device(scratch, "a", *SOURCE) as uri:
+        save = start("save", uri, "-o", "null:", "--json", "--max-bandwidth", "1K")
+        read_event(save, phase="pre-copy")
+        killed(save)
+        why = "the device is in pre-copy, expected running or stopped"
+        equal(advised(run_fails("load", uri, "-i", "file:" + path), why), ["recover", uri])
+        command = advised(run_fails("save", uri, "-o", "null:"), why)
+        equal(command, ["recover", uri])
+        equal(state_of(uri), "pre-copy")
+        contains(run_ok(*command).out, "is now running")
+        run_ok("prove", uri)
+        run_ok("save", uri, "-o", "null:")
+
+
+@test
+def what_a_refusal_names_of_one_that_failed(scratch):
+    faults = ["--fault", "error-state@to-stopcopy#1", "--fault", "errno@reset#1"]
+    with device(scratch, "a", *SOURCE, *faults) as uri:
+        run_fails("save", uri, "-o", "null:")
+        command = advised(run_fails("save", uri, "-o", "null:"), "the device is in error, expected running or stopped")
+        equal(command, ["recover", uri, "--discard"])
+        run_ok(*command)
+        equal(state_of(uri), "running")
 
 
 @test
