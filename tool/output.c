@@ -314,7 +314,7 @@ static void result_failure(const struct output_result *r)
 	for (size_t i = 0; i < r->num_devices; i++) {
 		const struct output_device *d = &r->devices[i];
 		const char *note = "";
-		if (s->source_may_run)
+		if (s->source_may_run && r->code != -ESTALE) /* nothing was put back over what somebody else did */
 			note = r->is_save ? ": put back to what it was" : ", with nothing of the load at work in it";
 		output_fail(r->command, "%s is now %s%s", d->uri, state_text(d->state), note);
 	}

@@ -19,11 +19,13 @@ class Refused(Exception):
 
 
 class Server(threading.Thread):
-    """Serves one client after another; its state is the device's and stays."""
+    """Serves one client after another; its state is the device's and stays. reset_when(server, command, body), asked
+    before each request, tells when its guest resets the device, once; after that it has the data `after`."""
 
-    def __init__(self, path, state=RUNNING, data=b""):
+    def __init__(self, path, state=RUNNING, data=b"", reset_when=None, after=b""):
         super().__init__(daemon=True)
         self.state, self.data, self.left, self.went, self.resets = state, data, data, [], 0
+        self.reset_when, self.after, self.loaded, self.config = reset_when, after, b"", bytearray(range(256))
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(4)
@@ -50,6 +52,10 @@ class Server(threading.Thread):
             number, command, size, _, _ = struct.unpack("<HHIII", exactly(16))
             body = exactly(size - 16) if size > 16 else b""
             error, answer = 0, b""
+            if self.reset_when and self.reset_when(self, command, body):
+                self.reset_when = None
+                self.state, self.data, self.left, self.loaded = RUNNING, self.after, self.after, b""
+                self.went.append("reset by its guest")
             try:
                 if self.state in (STOP, STOP_COPY) and command not in (1, 9, 10, 16, 17):
                     raise Refused
@@ -79,7 +85,14 @@ class Server(threading.Thread):
         offset, region, count = struct.unpack("<QII", body)
         if region != 7 or offset + count > 256:
             raise Refused
-        return body + bytes(range(256))[offset:offset + count]
+        return body + bytes(self.config[offset:offset + count])
+
+    def do_10(self, body):  # REGION_WRITE
+        offset, region, count = struct.unpack_from("<QII", body)
+        if region != 7 or offset + count > 256:
+            raise Refused
+        self.went.append("config space")
+        return body[:16]
 
     def do_13(self, body):  # DEVICE_RESET
         self.resets += 1
@@ -114,3 +127,7 @@ class Server(threading.Thread):
         size = struct.unpack_from("<I", body, 4)[0]
         piece, self.left = self.left[:min(size, 1000)], self.left[min(size, 1000):]
         return struct.pack("<II", 8 + size, len(piece)) + piece.ljust(size, b"\0")
+
+    def do_18(self, body):  # MIG_DATA_WRITE
+        self.loaded += body[8:]
+        return b""
