@@ -486,7 +486,8 @@ int vfmig_save_add_device(struct vfmig_save *save, struct vfmig_device *device, 
 int vfmig_save_add_participant(struct vfmig_save *save, const struct vfmig_participant_ops *ops, void *opaque,
 			       const char *id, uint32_t instance_id, uint32_t version_id, struct vfmig_error *err);
 
-/* Memory (borrowed) as the section "ram". Once; before the devices, as QEMU has it. */
+/* Memory (borrowed) as the section "ram". Once; before the devices, as QEMU has it. -EBUSY: it is being loaded into, by
+ * whatever program: until the save is over, an OFD read lock far behind the end of each block's file tells so. */
 int vfmig_save_add_memory(struct vfmig_save *save, struct vfmig_memory *memory, struct vfmig_error *err);
 
 enum vfmig_step { VFMIG_STEP_AGAIN = 0, VFMIG_STEP_WAIT = 1, VFMIG_STEP_DONE = 2 };
@@ -551,7 +552,8 @@ int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_parti
 /*
  * Memory (borrowed) that the stream's section "ram" is loaded into. A block that the stream has and the memory has
  * not, or not with that length, or the other way round, is refused before a page is loaded, and all of them are
- * logged. A load that fails later leaves what it has loaded. Without any memory the section is passed over.
+ * logged. A load that fails later leaves what it has loaded. Without any memory the section is passed over. -EBUSY:
+ * the same part of the same file is being saved, or loaded into, by whatever program.
  */
 int vfmig_load_add_memory(struct vfmig_load *load, struct vfmig_memory *memory, struct vfmig_error *err);
 /*

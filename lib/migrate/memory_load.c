@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "migrate/memory.h"
+#include "migrate/memory_lock.h"
 #include "stream/wire.h"
 
 struct memory_load {
@@ -24,6 +24,7 @@ struct memory_load {
 	size_t unfit;		/* blocks of the list that cannot be loaded */
 	char first_unfit[WIRE_ID_MAX + 161];
 	struct memory_block *block; /* of the page before, in whatever section; NULL: none */
+	struct memory_lock lock;
 };
 
 static int broken(uint64_t offset, struct vfmig_error *err, const char *what, uint64_t value)
@@ -266,11 +267,24 @@ static void set_checking(void *opaque, bool checking)
 	l->checking = checking;
 }
 
+static void load_cleanup(void *opaque)
+{
+	struct memory_load *l = opaque;
+	memory_unlock(&l->lock);
+}
+
+static void memory_load_free(void *opaque)
+{
+	load_cleanup(opaque);
+	free(opaque);
+}
+
 static const struct vfmig_participant_ops memory_load_ops = {
 	.size = sizeof(memory_load_ops),
 	.load_setup = load_setup,
 	.load_state = load_state,
 	.load_complete = load_complete,
+	.load_cleanup = load_cleanup,
 };
 
 int memory_load_add(struct participants *p, struct vfmig_memory *memory, const struct log *log,
@@ -283,12 +297,14 @@ int memory_load_add(struct participants *p, struct vfmig_memory *memory, const s
 	l->memory = memory;
 	l->log = log;
 	int r = participants_add(p, &memory_load_ops, l, MEMORY_ID, 0, WIRE_RAM_VERSION, &added, err);
+	if (r == 0 && (r = memory_lock(memory, true, &l->lock, err)) < 0)
+		p->count--; /* the one that was just added */
 	if (r < 0) {
-		free(l);
+		memory_load_free(l);
 		return r;
 	}
 	added->name = "memory";
 	added->set_checking = set_checking;
-	added->free = free;
+	added->free = memory_load_free;
 	return 0;
 }

@@ -13,7 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
-#include "migrate/memory.h"
+#include "migrate/memory_lock.h"
 #include "stream/wire.h"
 
 #define BUFFER_BYTES (1u << 20) /* is put at once */
@@ -37,6 +37,8 @@ struct memory_save {
 	const struct memory_block *block; /* of the page before; NULL: none in this section */
 	uint8_t *buffer, *run;
 	size_t used;
+
+	struct memory_lock lock; /* until it is over */
 };
 
 static int failed(int code, const char *what, struct vfmig_error *err)
@@ -228,11 +230,13 @@ static void save_cleanup(void *opaque)
 	if (s->logging)
 		dirty_stop(s->memory->dirty);
 	s->logging = false;
+	memory_unlock(&s->lock);
 }
 
 static void memory_save_free(void *opaque)
 {
 	struct memory_save *s = opaque;
+	memory_unlock(&s->lock);
 	free(s->buffer);
 	free(s->run);
 	free(s);
@@ -265,6 +269,8 @@ int memory_save_add(struct participants *p, struct vfmig_memory *memory, bool no
 	s->no_precopy = no_precopy;
 	s->log = log;
 	int r = participants_add(p, &memory_save_ops, s, MEMORY_ID, 0, WIRE_RAM_VERSION, &added, err);
+	if (r == 0 && (r = memory_lock(memory, false, &s->lock, err)) < 0)
+		p->count--; /* the one that was just added */
 	if (r < 0) {
 		memory_save_free(s);
 		return r;

@@ -302,4 +302,39 @@ def as_a_shell_writes_it(scratch):
     contains(result.stdout, "loaded 1.")
 
 
+
+@test
+def one_memory_on_both_sides_is_refused_at_once(scratch):
+    """Whichever side comes second says so, and the other one's link ends."""
+    ram = "--memory=ram=%s/ram,size=1M" % scratch
+    with at_work(scratch) as source, idle(scratch) as destination:
+        load = start("load", destination, "-i", "unix:%s/link" % scratch, ram)
+        save = start("save", source, "-o", "unix:%s/link" % scratch, ram)
+        results = finish(save), finish(load)
+        equal([r.code for r in results], [1, 1])
+        text = "".join(r.err for r in results)
+        contains(text, 'memory block "ram": a ')
+        contains(text, " the same memory is under way, so both sides have the same file")
+        contains(text, "leave the memory out on both sides (no --memory)")
+        equal([state_of(uri) for uri in (source, destination)], ["running", "running"])
+        run_ok("prove", source)
+
+
+@test
+def memory_of_a_save_that_was_killed(scratch):
+    """While it is sent, nobody loads into it; a killed program keeps nobody out."""
+    ram, path = "--memory=ram=%s/ram,size=1M" % scratch, scratch + "/state"
+    with idle(scratch) as destination:
+        run_ok("save", "sim:size=4M", "-o", "file:" + path, ram)
+        save = start("save", "sim:size=4M,start", "-o", "exec:cat >/dev/null", ram, "--max-bandwidth", "1K", "--json")
+        read_event(save, phase="pre-copy")
+        result = run("load", destination, "-i", "file:" + path, ram)
+        equal(result.code, 1)
+        contains(result.err, "vfmig load: memory block \"ram\": a save of the same memory is under way")
+        equal(state_of(destination), "running")
+        save.kill()
+        finish(save)
+        run_ok("load", destination, "-i", "file:" + path, ram)
+
+
 main()
