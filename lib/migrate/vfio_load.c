@@ -43,9 +43,11 @@ struct vfio_load {
 	XXH3_state_t *digest; /* of the device's data; NULL: no channels, the stream's seal says it all */
 };
 
-/* What came could not be taken: because somebody else has reset the device, perhaps. */
+/* What came could not be taken: because somebody else has reset the device, perhaps. The load is over, and the device
+ * is not asked while it is written to. */
 static int failed(struct vfio_load *l, int code, const char *what, struct vfmig_error *err)
 {
+	write_behind_drop(l->behind);
 	if (l->touched && !l->checking)
 		code = vfio_state_explain(&l->state, code, err);
 	return error_prefix(err, code, "%s: %s", vfmig_device_name(l->device), what);
