@@ -131,6 +131,25 @@ static void test_changed_by_somebody_else(void **state)
 	access_close(a);
 }
 
+/* A device that another program has brought into a transfer, and whose channel that one has. */
+static void test_channel_of_another_program(void **state)
+{
+	struct vfmig_error err;
+	struct access_precopy_info info;
+	char byte, advice[320];
+	(void)state;
+	fake.mig_state = VFMIG_STATE_PRE_COPY;
+	struct access *a = open_device();
+	snprintf(advice, sizeof(advice), "vfmig recover %s puts the device right", a->name);
+	assert_int_equal(access_mig_data_read(a, &byte, 1, &err), -EPROTO);
+	assert_non_null(strstr(err.message, advice));
+	assert_int_equal(access_mig_data_write(a, "x", 1, &err), -EPROTO);
+	assert_non_null(strstr(err.message, advice));
+	assert_int_equal(access_mig_precopy_info(a, &info, &err), -EPROTO);
+	assert_non_null(strstr(err.message, advice));
+	access_close(a);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -139,6 +158,7 @@ int main(void)
 		TEST(test_data_fd_not_due),
 		TEST(test_data_fd_of_another_transfer),
 		TEST(test_changed_by_somebody_else),
+		TEST(test_channel_of_another_program),
 	};
 	return cmocka_run_group_tests_name("kernel migration", tests, NULL, NULL);
 }

@@ -330,12 +330,69 @@ static void test_the_other_device(void **state)
 	vfmig_device_close(b);
 }
 
+/* One that fails by itself, when nothing is asked of it any more, is nobody else's doing. */
+static void test_failed_when_stopped(void **state)
+{
+	struct buffer stream;
+	struct vfmig_error err;
+	struct vfmig_status status;
+	struct vfmig_link *link;
+	(void)state;
+	struct vfmig_device *d = open_sim(devices[0]);
+	struct vfmig_save *save = begin_save(d, &stream, &link);
+	while (state_of(d) != VFMIG_STATE_STOP)
+		assert_true(vfmig_save_step(save, &err) >= 0);
+	sim_device_lock(sim_of(d));
+	sim_of(d)->region.state = 6;
+	sim_device_unlock(sim_of(d));
+	assert_int_equal(vfmig_save_run(save, &err), -EIO);
+	assert_non_null(strstr(err.message, "the device is in error, expected stopped"));
+	assert_non_null(strstr(err.message, "went into error and was reset"));
+	vfmig_save_status(save, &status);
+	assert_false(status.source_may_run);
+	vfmig_save_free(save);
+	vfmig_link_close(link);
+	buffer_free(&stream);
+	vfmig_device_close(d);
+}
+
+/* What is advised where a device is in the middle of a migration already: what there is for that kind of device. */
+static void test_in_use(void **state)
+{
+	static const struct {
+		const char *name, *advice;
+	} cases[] = {
+		{ "vfio-user:/run/a.sock", "run vfmig recover vfio-user:/run/a.sock, which loses nothing unasked" },
+		{ "fd-from:unix:/run/vmm", "run vfmig recover fd-from:unix:/run/vmm, which loses nothing unasked" },
+		{ "pci:0000:01:00.0", "another program has it open, too, and moves it; wait for that" },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buffer stream, some = { 0 };
+		struct vfmig_error err;
+		make_stream(SIZE, 1, &some);
+		struct vfmig_device *d = open_sim(devices[2]);
+		strcpy(d->access->name, cases[i].name);
+		assert_int_equal(access_mig_state_set(d->access, VFMIG_STATE_PRE_COPY, NULL), 0);
+		assert_int_equal(save_to(d, buffer_writer(&stream, 0), NULL, NULL, &err), -EBUSY);
+		assert_non_null(strstr(err.message, cases[i].advice));
+		struct vfmig_link *in = buffer_reader(some.data, some.length, 0);
+		assert_int_equal(load_from(d, in, NULL, NULL, &err), -EBUSY);
+		assert_non_null(strstr(err.message, cases[i].advice));
+		assert_int_equal(state_of(d), VFMIG_STATE_PRE_COPY);
+		buffer_free(&stream);
+		buffer_free(&some);
+		vfmig_device_close(d);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reset_in_save),	   cmocka_unit_test(test_reset_in_load),
 		cmocka_unit_test(test_seen_by_another_look), cmocka_unit_test(test_way_back),
 		cmocka_unit_test(test_stopped_or_started), cmocka_unit_test(test_the_other_device),
+		cmocka_unit_test(test_failed_when_stopped), cmocka_unit_test(test_in_use),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
