@@ -157,6 +157,7 @@ def move(scratch, count, words, kind="unix", args=(), channels=0, way="forward")
             equal((state_of(a), state_of(b)), ("stopped", "running"))
             run_ok("prove", a, b)
         else:
+            contains(ends[1].out, "the source has taken the device back")
             equal(state_of(a), "running")
             run_ok("prove", a)
     return ends
