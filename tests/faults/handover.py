@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""handover.py [COUNT [SEED]]: handovers of a small device at work, with one fault each.
+"""handover.py [COUNT[:FROM[:SEED]]]: handovers of a small device at work, with one fault each.
 
 What has to be true after each, once both sides have been asked by `vfmig resolve` where a program was killed or gave
 up: the device works in exactly one place, and lost no step of its work. A device whose own process is killed is a class
-of its own: the other side or none, never both. SEED and a round's number are what a fault follows from: a round is
-repeated by COUNT:NUMBER.
+of its own: the other side or none, never both. A round's fault follows from SEED and the round's number; the first
+number is FROM. 1:NUMBER:SEED repeats a round.
 """
 import json
 import os
@@ -196,16 +196,20 @@ def play(number, seed):
         struck = not r.relay.trigger or r.relay.struck.is_set()
         return r.fault if struck else "not struck", outcome, None
     except (Failed, OSError, ValueError, KeyError) as why:
-        return r.fault, "FAILED", "round %s: %s: %s\n  %s" % (number, r.fault, why, "\n  ".join(r.log))
+        return r.fault, "FAILED", "round 1:%s:%s: %s: %s\n  %s" % (number, seed, r.fault, why, "\n  ".join(r.log))
     finally:
         r.close()
 
 
+def slice_of(text):
+    """COUNT, FROM and SEED."""
+    count, first, seed = (text.split(":", 2) + ["", ""])[:3]
+    return int(count), int(first or 0), seed or "vfmig"
+
+
 def main():
-    count = sys.argv[1] if len(sys.argv) > 1 else "500"
-    seed = sys.argv[2] if len(sys.argv) > 2 else "vfmig"
-    _, _, only = count.partition(":")
-    numbers = [int(only)] if only else range(int(count))
+    count, first, seed = slice_of(sys.argv[1] if len(sys.argv) > 1 else "300")
+    numbers = range(first, first + count)
     table, failures = {}, []
     with ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1)) as pool:
         for done, (fault, outcome, why) in enumerate(pool.map(lambda n: play(n, seed), numbers), 1):
@@ -220,7 +224,7 @@ def main():
     print("fault             outcome                          times")
     for (fault, outcome), times in sorted(table.items()):
         print("%-17s %-32s %5d" % (fault, outcome, times))
-    print("%d handovers, seed %s: %d failed" % (sum(table.values()), seed, len(failures)))
+    print("%d handovers from number %d of seed %s: %d failed" % (sum(table.values()), first, seed, len(failures)))
     sys.exit(1 if failures else 0)
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""moves.py [COUNT [SEED]]: moves of a device at work that writes into memory by DMA all the time, 1 GiB of it.
+"""moves.py [COUNT[:FROM[:SEED]]]: moves of a device at work that writes into memory by DMA all the time, 1 GiB of it.
 
 After each, the work is done again from nothing: every step of it, every byte of the device's state and every page of
 the memory has to be what it must be, and a block that no device writes has to be as it was. Every tenth time the
-device loses a page of each report of what it wrote: then the proof has to find it. SEED and a round's number are what
-a round follows from: it is repeated by COUNT:NUMBER.
+device loses a page of each report of what it wrote: then the proof has to find it. A round follows from SEED and its
+number; the first number is FROM. 1:NUMBER:SEED repeats a round.
 """
 import filecmp
 import json
@@ -140,14 +140,15 @@ class Round:
         shutil.rmtree(self.memory, ignore_errors=True)
 
 
-def numbers(text):
-    count, _, number = text.partition(":")
-    return [int(number)] if number else range(int(count))
+def slice_of(text):
+    """The numbers of COUNT rounds from FROM on, and SEED."""
+    count, first, seed = (text.split(":", 2) + ["", ""])[:3]
+    return range(int(first or 0), int(first or 0) + int(count)), seed or "1"
 
 
 def main():
-    seed = sys.argv[2] if len(sys.argv) > 2 else "1"
-    failed, rounds, began = 0, numbers(sys.argv[1] if len(sys.argv) > 1 else "20"), time.monotonic()
+    rounds, seed = slice_of(sys.argv[1] if len(sys.argv) > 1 else "20")
+    failed, began = 0, time.monotonic()
     lost = 0
     for number in rounds:
         one = Round(number, seed)
@@ -159,8 +160,9 @@ def main():
             print("round %d of seed %s: %s\n  %s" % (number, seed, why, "\n  ".join(one.log)))
         finally:
             one.close()
-    print("moves with 1 GiB of memory at work: %d, %d failed; of %d a page was lost on purpose and found (%d s)" % (
-        len(rounds), failed, lost, time.monotonic() - began))
+    print("moves with 1 GiB of memory at work: %d from number %d of seed %s, %d failed; "
+          "of %d a page was lost on purpose and found (%d s)" % (
+              len(rounds), rounds.start, seed, failed, lost, time.monotonic() - began))
     sys.exit(1 if failed else 0)
 
 
