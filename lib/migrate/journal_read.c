@@ -263,7 +263,8 @@ static int check_one(const struct stat *st, uid_t also, const char *path, struct
 {
 	if (st->st_uid != geteuid() && st->st_uid != 0 && st->st_uid != also)
 		return error_set(err, -EPERM, "%s: it belongs to user %u, so what it says is not followed; expected "
-				 "yours or root's", path, st->st_uid);
+				 "yours or root's (a load of vfmig 0.1.0 as root leaves one like this: look at it, then chown "
+				 "it)", path, st->st_uid);
 	if (st->st_mode & (S_IWGRP | S_IWOTH))
 		return error_set(err, -EPERM, "%s: others may write to it (mode %04o), so what it says is not followed: "
 				 "chmod go-w", path, st->st_mode & 07777);
