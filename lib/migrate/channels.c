@@ -59,12 +59,8 @@ struct channels {
 
 /* ------------------------------------------------------------------ errors */
 
-/* Ids come from the other side: nothing that a terminal would obey. */
 static int failed(const struct connection *n, int code, struct vfmig_error *err)
 {
-	for (char *c = err ? err->message : NULL; c && *c; c++)
-		if (*c < 0x20 || *c > 0x7e)
-			*c = '?';
 	if (n->state == UNKNOWN || n->state == INIT)
 		return error_prefix(err, code, "%s: a further connection", n->link->name);
 	return error_prefix(err, code, "%s: channel %u", n->link->name, n->channel);

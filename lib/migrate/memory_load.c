@@ -12,8 +12,11 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "base/text.h"
 #include "migrate/memory_lock.h"
 #include "stream/wire.h"
+
+#define TEXT_SIZE TEXT_ESCAPED_SIZE(WIRE_ID_MAX)
 
 struct memory_load {
 	struct vfmig_memory *memory;
@@ -22,7 +25,7 @@ struct memory_load {
 	bool in_list, has_list; /* of blocks */
 	uint64_t list_left;	/* bytes of memory that are still to be listed */
 	size_t unfit;		/* blocks of the list that cannot be loaded */
-	char first_unfit[WIRE_ID_MAX + 161];
+	char first_unfit[TEXT_SIZE + 160];
 	struct memory_block *block; /* of the page before, in whatever section; NULL: none */
 	struct memory_lock lock;
 };
@@ -30,15 +33,6 @@ struct memory_load {
 static int broken(uint64_t offset, struct vfmig_error *err, const char *what, uint64_t value)
 {
 	return error_set(err, -EBADMSG, "offset 0x%" PRIx64 ": memory: %s 0x%" PRIx64, offset, what, value);
-}
-
-/* Names come from the other side: nothing that a terminal would obey. */
-static const char *printable(const uint8_t *name, size_t length, char buffer[WIRE_ID_MAX + 1])
-{
-	for (size_t i = 0; i < length; i++)
-		buffer[i] = name[i] < 0x20 || name[i] > 0x7e ? '?' : (char)name[i];
-	buffer[length] = '\0';
-	return buffer;
 }
 
 /* -------------------------------------------------------- the list of blocks */
@@ -53,8 +47,8 @@ static void unfit(struct memory_load *l, const char *line)
 static void take_block(struct memory_load *l, const uint8_t *name, size_t length, uint64_t bytes)
 {
 	struct memory_block *b = memory_find(l->memory, (const char *)name, length);
-	char text[WIRE_ID_MAX + 1], line[WIRE_ID_MAX + 160];
-	printable(name, length, text);
+	char text[TEXT_SIZE], line[TEXT_SIZE + 160];
+	text_escape(text, sizeof(text), (const char *)name, length);
 	bool twice = b && b->incoming, fits = b && !twice && (b->skipped || b->length == bytes);
 	if (b)
 		b->incoming = bytes;
@@ -127,7 +121,7 @@ static int begin_list(struct memory_load *l, uint64_t total, uint64_t offset, st
 static int page_block(struct memory_load *l, uint64_t flags, uint64_t address, struct cursor *c, uint64_t offset,
 		      struct memory_block **ret, struct vfmig_error *err)
 {
-	char text[WIRE_ID_MAX + 1];
+	char text[TEXT_SIZE];
 	*ret = l->block;
 	if (!(flags & WIRE_RAM_CONTINUE)) {
 		const uint8_t *length = cursor_take(c, 1);
@@ -138,7 +132,7 @@ static int page_block(struct memory_load *l, uint64_t flags, uint64_t address, s
 		if (!*ret || !(*ret)->incoming)
 			return error_set(err, -EBADMSG,
 					 "offset 0x%" PRIx64 ": memory: a page of block \"%s\", which was not listed",
-					 offset, printable(name, *length, text));
+					 offset, text_escape(text, sizeof(text), (const char *)name, *length));
 	}
 	if (!*ret)
 		return broken(offset, err, "a page of the same block before any block, flags", flags);

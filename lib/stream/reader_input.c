@@ -17,11 +17,6 @@ int reader_broken(struct reader *r, enum stream_fault fault, size_t ahead, struc
 	vsnprintf(message, sizeof(message), format, ap);
 	va_end(ap);
 	r->fault = fault;
-	/* Ids come out of the stream: nothing that a terminal would obey. */
-	for (char *c = message; *c; c++) {
-		if (*c < 0x20 || *c > 0x7e)
-			*c = '?';
-	}
 	return error_set(err, -EBADMSG, "offset 0x%" PRIx64 ": %s", r->offset + ahead, message);
 }
 
