@@ -413,6 +413,8 @@ struct vfmig_status {
 	bool source_may_run;
 	bool digest_verified; /* load: the stream carried digests and they are right */
 	char session[33];     /* between two vfmigs: of the handover; else empty */
+	/* After failure: the other side may have the devices, so that they stay stopped here. False: they do not. */
+	bool outcome_unknown;
 	/* Guest memory, in pages of 4096 bytes: sent or loaded, zero pages apart; how often it was asked which
 	 * ones were written, and what the last time added, in how long. */
 	uint64_t memory_pages, memory_zero_pages;

@@ -63,7 +63,8 @@ class Status(C.Structure):
     _fields_ = [("phase", C.c_int)] + [(name, C.c_uint64) for name in (
         "setup_bytes", "precopy_bytes", "stop_copy_bytes", "total_bytes", "rounds", "pending_bytes",
         "bandwidth_bytes_per_s", "expected_downtime_ns", "elapsed_ns", "downtime_ns")] + [
-        ("source_may_run", C.c_bool), ("digest_verified", C.c_bool), ("session", C.c_char * 33)] + [
+        ("source_may_run", C.c_bool), ("digest_verified", C.c_bool), ("session", C.c_char * 33),
+        ("outcome_unknown", C.c_bool)] + [
         (name, C.c_uint64) for name in ("memory_pages", "memory_zero_pages", "dirty_syncs", "dirty_pages",
                                         "dirty_interval_ns", "compressed_bytes")] + [
         ("downtime_steps_ns", C.c_uint64 * 12)]

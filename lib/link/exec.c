@@ -72,10 +72,15 @@ static ssize_t exec_read(struct vfmig_link *l, void *buffer, size_t length, stru
 	return reap(e, err);
 }
 
+/* The command may take as long as it likes to end, so it is waited for as a full pipe is. */
 static int exec_finish(struct vfmig_link *l, struct vfmig_error *err)
 {
 	struct exec_link *e = (struct exec_link *)l;
 	fd_link_done(&e->fd);
+	l->wait_fd = e->pidfd;
+	l->only_events = POLLIN;
+	if (e->pidfd >= 0 && !ended_within(e, 0))
+		return -EAGAIN;
 	l->wait_fd = -1;
 	return e->pidfd >= 0 ? reap(e, err) : 0;
 }
@@ -84,7 +89,9 @@ static void exec_close(struct vfmig_link *l)
 {
 	struct exec_link *e = (struct exec_link *)l;
 	fd_link_done(&e->fd);
-	if (e->pidfd >= 0) {
+	if (e->pidfd >= 0 && l->left_alone && !ended_within(e, 0)) {
+		close(e->pidfd);
+	} else if (e->pidfd >= 0) {
 		if (!ended_within(e, GRACE_MS))
 			kill(e->pid, SIGKILL);
 		reap(e, NULL);
@@ -107,6 +114,7 @@ static int set_signals(posix_spawnattr_t *attr)
 	sigemptyset(&none);
 	sigemptyset(&defaults);
 	sigaddset(&defaults, SIGPIPE);
+	sigaddset(&defaults, SIGXFSZ);
 	int r = posix_spawnattr_setsigmask(attr, &none);
 	if (!r)
 		r = posix_spawnattr_setsigdefault(attr, &defaults);

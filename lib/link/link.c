@@ -181,6 +181,12 @@ int link_finish(struct vfmig_link *l, struct vfmig_error *err)
 	return r < 0 && r != -EAGAIN ? error_prefix(err, r, "%s", l->name) : r;
 }
 
+void link_leave_alone(struct vfmig_link *l)
+{
+	for (; l; l = l->under)
+		l->left_alone = true;
+}
+
 int link_rewind(struct vfmig_link *l, struct vfmig_error *err)
 {
 	int r = l->ops->rewind ? l->ops->rewind(l, err) : 0;

@@ -56,6 +56,8 @@ struct vfmig_link {
 	bool two_way;	/* has a return path */
 	/* When the save has failed: certainly nobody has taken the stream and runs by it. */
 	bool taken_by_nobody;
+	/* The save has failed, but the other end may have all of the stream: a command that works on it may finish. */
+	bool left_alone;
 	/* A regular file being loaded: */
 	bool seekable;
 	uint64_t size;
@@ -70,6 +72,8 @@ ssize_t link_writev(struct vfmig_link *l, const struct iovec *iov, int count, st
 ssize_t link_read(struct vfmig_link *l, void *buffer, size_t length, struct vfmig_error *err);
 int link_finish(struct vfmig_link *l, struct vfmig_error *err);
 int link_reconnect(struct vfmig_link *l, struct vfmig_error *err);
+/* Sets left_alone, of what is under it, too. */
+void link_leave_alone(struct vfmig_link *l);
 /* Nothing where a reader goes by pread. */
 int link_rewind(struct vfmig_link *l, struct vfmig_error *err);
 /* Can it be read twice? Then its end is the stream's, too. */

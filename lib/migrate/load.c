@@ -371,6 +371,7 @@ static int fail(struct vfmig_load *l, int code, struct vfmig_error *err)
 	l->failed = code;
 	l->ended_ns = clock_now_ns();
 	phase_enter(&l->status, "load", atomic_load(&l->cancelled) ? VFMIG_PHASE_CANCELLED : VFMIG_PHASE_FAILED);
+	l->status.outcome_unknown = l->kept;
 	if (l->kept)
 		participants_cleanup(&l->participants);
 	else if (!l->taken_back)

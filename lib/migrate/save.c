@@ -179,7 +179,9 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 		memcpy(cause, err->message, sizeof(cause));
 	}
 	s->refused |= s->link->taken_by_nobody;
-	if (may_run_there(s)) {
+	s->status.outcome_unknown = may_run_there(s);
+	if (s->status.outcome_unknown) {
+		link_leave_alone(s->link);
 		participants_cleanup(&s->participants);
 		if (s->handover.state != HANDOVER_NONE)
 			return code;

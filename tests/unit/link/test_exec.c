@@ -13,6 +13,15 @@ static struct vfmig_link *start(const char *command, enum vfmig_direction direct
 	return l;
 }
 
+/* As a save does it: the command ends when it likes. */
+static int finish(struct vfmig_link *l, struct vfmig_error *err)
+{
+	int r;
+	while ((r = link_finish(l, err)) == -EAGAIN)
+		wait_link(l, link_events(l, POLLOUT));
+	return r;
+}
+
 static void expect_no_child(void)
 {
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
@@ -27,7 +36,7 @@ static void test_both_ways(void **state)
 	snprintf(command, sizeof(command), "cat > %s", scratch_path(s, "out"));
 	struct vfmig_link *l = start(command, VFMIG_SAVE);
 	write_all(l, MESSAGE, strlen(MESSAGE));
-	assert_int_equal(link_finish(l, &err), 0);
+	assert_int_equal(finish(l, &err), 0);
 	vfmig_link_close(l);
 	expect_no_child();
 
@@ -45,13 +54,13 @@ static void test_exit_status(void **state)
 	char buffer[64];
 	struct vfmig_link *l = start("cat > /dev/null; exit 7", VFMIG_SAVE);
 	write_all(l, MESSAGE, strlen(MESSAGE));
-	assert_int_equal(link_finish(l, &err), -EIO);
+	assert_int_equal(finish(l, &err), -EIO);
 	assert_error(err, "the command failed with exit status 7");
 	vfmig_link_close(l);
 
 	l = start("cat > /dev/null; kill -TERM $$", VFMIG_SAVE);
 	write_all(l, MESSAGE, strlen(MESSAGE));
-	assert_int_equal(link_finish(l, &err), -EIO);
+	assert_int_equal(finish(l, &err), -EIO);
 	assert_error(err, "signal 15");
 	vfmig_link_close(l);
 
@@ -117,6 +126,28 @@ static void test_killed(void **state)
 	expect_no_child();
 }
 
+/* Whoever may have the whole stream is neither waited for nor killed. */
+static void test_left_alone(void **state)
+{
+	struct scratch *s = *state;
+	struct vfmig_error err;
+	char command[256];
+	int status;
+	assert_int_equal(mkfifo(scratch_path(s, "gate"), 0600), 0);
+	snprintf(command, sizeof(command), "cat > /dev/null; read line < %s", s->path);
+	struct vfmig_link *l = start(command, VFMIG_SAVE);
+	write_all(l, MESSAGE, strlen(MESSAGE));
+	assert_int_equal(link_finish(l, &err), -EAGAIN);
+	link_leave_alone(l);
+	vfmig_link_close(l);
+	int gate = open(s->path, O_WRONLY);
+	assert_int_equal(write(gate, "\n", 1), 1);
+	close(gate);
+	assert_true(waitpid(-1, &status, 0) > 0);
+	assert_int_equal(status, 0);
+	expect_no_child();
+}
+
 /* The caller's blocked or ignored SIGPIPE is not the command's. */
 static void test_signals_are_default(void **state)
 {
@@ -139,6 +170,7 @@ int main(void)
 		cmocka_unit_test(test_dies_early),
 		cmocka_unit_test_setup_teardown(test_end_is_waited_for, scratch_setup, scratch_teardown),
 		cmocka_unit_test(test_killed),
+		cmocka_unit_test_setup_teardown(test_left_alone, scratch_setup, scratch_teardown),
 		cmocka_unit_test(test_signals_are_default),
 	};
 	return cmocka_run_group_tests_name("link exec", tests, NULL, NULL);
