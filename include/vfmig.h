@@ -554,8 +554,8 @@ int vfmig_load_add_participant(struct vfmig_load *load, const struct vfmig_parti
 /*
  * Memory (borrowed) that the stream's section "ram" is loaded into. A block that the stream has and the memory has
  * not, or not with that length, or the other way round, is refused before a page is loaded, and all of them are
- * logged. A load that fails later leaves what it has loaded. Without any memory the section is passed over. -EBUSY:
- * the same part of the same file is being saved, or loaded into, by whatever program.
+ * logged (of more than a few, how many). A load that fails later leaves what it has loaded. Without any memory the
+ * section is passed over. -EBUSY: the same part of the same file is being saved, or loaded into, by whatever program.
  */
 int vfmig_load_add_memory(struct vfmig_load *load, struct vfmig_memory *memory, struct vfmig_error *err);
 /*

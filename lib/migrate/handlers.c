@@ -2,25 +2,12 @@
 /* handlers.c: the registry of what takes part in a migration. */
 #include "migrate/handlers.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/options.h"
-
-void log_line(const struct log *log, enum vfmig_log_level level, const char *format, ...)
-{
-	char line[512];
-	if (!log->fn)
-		return;
-	va_list ap;
-	va_start(ap, format);
-	vsnprintf(line, sizeof(line), format, ap);
-	va_end(ap);
-	log->fn(log->opaque, level, line);
-}
 
 /* Sets of handlers that could leave a stream nobody can load, or something running that nobody can stop. */
 static int check_ops(const struct vfmig_participant_ops *o, const char *id, struct vfmig_error *err)

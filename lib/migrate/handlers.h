@@ -8,6 +8,7 @@
 
 #include "device/device.h"
 #include "migrate/converge.h"
+#include "migrate/log.h"
 #include "stream/description.h"
 
 struct outlets;
@@ -25,13 +26,6 @@ enum initial_loaded {
 	INITIAL_AWAITED,
 	INITIAL_LOADED,
 };
-
-struct log {
-	vfmig_log_fn *fn;
-	void *opaque;
-};
-void log_line(const struct log *log, enum vfmig_log_level level, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
 
 struct participant {
 	struct vfmig_participant_ops ops;

@@ -49,7 +49,8 @@ int vfmig_load_new(struct vfmig_link *link, const struct vfmig_load_options *opt
 		r = error_set(err, -EINVAL, "%s: has one connection; several need unix: or tcp:", link->name);
 	if (r == 0 && (l->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "eventfd");
-	l->log = (struct log) { l->opts.log, l->opts.log_opaque };
+	log_counts_init(&l->log_counts);
+	l->log = (struct log) { l->opts.log, l->opts.log_opaque, &l->log_counts };
 	if (r == 0)
 		r = write_behind_new(&l->behind, err);
 	if (r == 0)
@@ -467,6 +468,8 @@ int vfmig_load_step(struct vfmig_load *l, struct vfmig_error *err)
 			spin_found(&l->spin);
 		else if (spin_again(&l->spin))
 			continue;
+		if (r < 0 || r == VFMIG_STEP_DONE)
+			log_rest(&l->log);
 		return r;
 	}
 }

@@ -24,6 +24,7 @@ struct vfmig_load {
 	bool stream_ended;	   /* with channels: only they are waited for */
 	struct vfmig_load_options opts;
 	struct log log;
+	struct log_counts log_counts;
 	struct participants participants;
 	struct write_behind *behind;
 	const struct vfmig_memory *memory; /* NULL: none */

@@ -86,7 +86,8 @@ int vfmig_save_new(struct vfmig_link *link, const struct vfmig_save_options *opt
 	if (r == 0 && (s->opts.max_bandwidth || s->opts.switchover_ack) &&
 	    (s->pause_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0)
 		r = error_errno(err, -errno, "timerfd");
-	s->log = (struct log) { s->opts.log, s->opts.log_opaque };
+	log_counts_init(&s->log_counts);
+	s->log = (struct log) { s->opts.log, s->opts.log_opaque, &s->log_counts };
 	if (r == 0)
 		r = handover_init(&s->handover, HANDOVER_SOURCE, link, NULL, s->opts.retry_for_ns, &s->log, err);
 	if (r < 0) {
@@ -323,6 +324,8 @@ int vfmig_save_step(struct vfmig_save *s, struct vfmig_error *err)
 			spin_found(&s->spin);
 		else if (spin_again(&s->spin))
 			continue;
+		if (r < 0 || r == VFMIG_STEP_DONE)
+			log_rest(&s->log);
 		return r;
 	}
 }

@@ -38,6 +38,7 @@ struct vfmig_save {
 	struct vfmig_save_options opts;
 	char machine[256];
 	struct log log;
+	struct log_counts log_counts;
 	struct participants participants;
 	const struct vfmig_memory *memory; /* NULL: none */
 	struct description description;
