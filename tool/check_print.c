@@ -147,7 +147,7 @@ static void junit_device(FILE *f, const char *uri, const struct check_result *re
 
 static void add_string(struct json_object *o, const char *key, const char *value)
 {
-	json_object_object_add(o, key, json_object_new_string(value));
+	json_object_object_add(o, key, output_string(value));
 }
 
 static struct json_object *json_check(const struct check *c)

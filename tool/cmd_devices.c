@@ -114,20 +114,20 @@ static void print_text(const struct verdict *v, const struct kernel_place *p, co
 
 static struct json_object *text_or_null(const char *text)
 {
-	return text && *text ? json_object_new_string(text) : NULL;
+	return text && *text ? output_string(text) : NULL;
 }
 
 static struct json_object *to_json(const struct verdict *v, const struct kernel_place *p, const struct pci_names *names)
 {
 	struct json_object *o = json_object_new_object();
-	json_object_object_add(o, "uri", json_object_new_string(v->uri));
-	json_object_object_add(o, "path", json_object_new_string(p->path));
+	json_object_object_add(o, "uri", output_string(v->uri));
+	json_object_object_add(o, "path", output_string(p->path));
 	json_object_object_add(o, "name", text_or_null(names->device));
 	json_object_object_add(o, "driver", text_or_null(p->driver));
 	json_object_object_add(o, "vfio_driver", json_object_new_boolean(p->has_vfio_driver));
 	json_object_object_add(o, "group", p->group >= 0 ? json_object_new_int(p->group) : NULL);
 	json_object_object_add(o, "cdev", text_or_null(p->has_cdev_node ? p->cdev : NULL));
-	json_object_object_add(o, "migrates", json_object_new_string(v->migrates));
+	json_object_object_add(o, "migrates", output_string(v->migrates));
 	json_object_object_add(o, "reason", text_or_null(v->reason));
 	json_object_object_add(o, "message", text_or_null(v->why.message));
 	json_object_object_add(o, "interface", text_or_null(v->interface));

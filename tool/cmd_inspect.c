@@ -181,10 +181,10 @@ static struct json_object *result_json(const struct inspect_result *result, int 
 	json_object_object_add(o, "intact", json_object_new_boolean(rc == 0));
 	json_object_object_add(o, "bytes", json_object_new_uint64(result->bytes));
 	json_object_object_add(o, "vfmig", json_object_new_boolean(result->marked));
-	json_object_object_add(o, "layout", json_object_new_string(result->channel ? "channel" :
+	json_object_object_add(o, "layout", output_string(result->channel ? "channel" :
 								   result->mapped ? "mapped-ram" : "stream"));
 	json_object_object_add(o, "verified", json_object_new_boolean(result->verified));
-	json_object_object_add(o, "error", rc < 0 ? json_object_new_string(inspect_text(err->message, text)) : NULL);
+	json_object_object_add(o, "error", rc < 0 ? output_string(inspect_text(err->message, text)) : NULL);
 	return o;
 }
 

@@ -226,18 +226,18 @@ static void print_json(const struct preflight_arguments *a, const struct probe *
 	static const char *const names[] = { "source", "destination" };
 	for (size_t i = 0; i < SIDES; i++) {
 		struct json_object *side = json_object_new_object();
-		json_object_object_add(side, "name", json_object_new_string(a->sides[i]));
-		json_object_object_add(side, "uri", json_object_new_string(probes[i].uri));
+		json_object_object_add(side, "name", output_string(a->sides[i]));
+		json_object_object_add(side, "uri", output_string(probes[i].uri));
 		json_object_object_add(o, names[i], side);
 	}
-	json_object_object_add(o, "loads", json_object_new_string(preflight_answer_name(preflight_answer(p, true))));
+	json_object_object_add(o, "loads", output_string(preflight_answer_name(preflight_answer(p, true))));
 	for (size_t i = 0; i < p->count; i++) {
 		const struct preflight_check *c = &p->checks[i];
 		struct json_object *one = json_object_new_object();
-		json_object_object_add(one, "check", json_object_new_string(c->name));
-		json_object_object_add(one, "answer", json_object_new_string(preflight_answer_name(c->answer)));
-		json_object_object_add(one, "text", json_object_new_string(c->text));
-		json_object_object_add(one, "remedy", c->remedy ? json_object_new_string(c->remedy) : NULL);
+		json_object_object_add(one, "check", output_string(c->name));
+		json_object_object_add(one, "answer", output_string(preflight_answer_name(c->answer)));
+		json_object_object_add(one, "text", output_string(c->text));
+		json_object_object_add(one, "remedy", c->remedy ? output_string(c->remedy) : NULL);
 		json_object_array_add(list, one);
 	}
 	json_object_object_add(o, "checks", list);

@@ -203,14 +203,14 @@ static struct json_object *hex(uint64_t v)
 	char text[17];
 
 	snprintf(text, sizeof(text), "%016" PRIx64, v);
-	return json_object_new_string(text);
+	return output_string(text);
 }
 
 static struct json_object *claim_json(const struct prove_claim *c)
 {
 	struct json_object *o = json_object_new_object();
 
-	json_object_object_add(o, "uri", json_object_new_string(c->name));
+	json_object_object_add(o, "uri", output_string(c->name));
 	json_object_object_add(o, "seed", json_object_new_uint64(c->seed));
 	json_object_object_add(o, "state_bytes", json_object_new_uint64(c->state_bytes));
 	json_object_object_add(o, "engine", json_object_new_boolean((c->control & SIM_CONTROL_ON) != 0));
@@ -261,7 +261,7 @@ static void print_json(const struct prove_arguments *a, const struct prove_claim
 
 	json_object_object_add(o, "right", json_object_new_boolean(code == 0));
 	if (code < 0)
-		json_object_object_add(o, "error", json_object_new_string(message));
+		json_object_object_add(o, "error", output_string(message));
 	for (size_t i = 0; i < a->count; i++)
 		if (claims[i].name)
 			json_object_array_add(devices, claim_json(&claims[i]));

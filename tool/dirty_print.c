@@ -33,7 +33,7 @@ static struct json_object *part_json(const struct dirty_rate *rate, const struct
 {
 	const struct memory_block *b = &rate->memory->blocks[p->block];
 	struct json_object *o = json_object_new_object();
-	json_object_object_add(o, "block", json_object_new_string(b->name));
+	json_object_object_add(o, "block", output_string(b->name));
 	add_number(o, "offset", p->first * DIRTY_PAGE);
 	add_number(o, "length", p->pages * DIRTY_PAGE);
 	add_number(o, "iova", b->iova + p->first * DIRTY_PAGE);
@@ -58,15 +58,15 @@ static struct json_object *forecast_json(const struct dirty_rate *rate, const st
 	add_number(o, "most_pages", f.most_pages);
 	add_number(o, "least_downtime_ns", f.least_ns);
 	add_number(o, "most_downtime_ns", f.most_ns);
-	json_object_object_add(o, "within_limit", json_object_new_string(within_limit(&f, p->limit_ns)));
+	json_object_object_add(o, "within_limit", output_string(within_limit(&f, p->limit_ns)));
 	return o;
 }
 
 void dirty_print_json(FILE *file, const struct dirty_rate *rate, const struct dirty_print *p)
 {
 	struct json_object *o = json_object_new_object(), *ranges = json_object_new_array();
-	json_object_object_add(o, "uri", json_object_new_string(rate->uri));
-	json_object_object_add(o, "log", json_object_new_string(log_name(rate)));
+	json_object_object_add(o, "uri", output_string(rate->uri));
+	json_object_object_add(o, "log", output_string(log_name(rate)));
 	add_number(o, "log_page_bytes", rate->log_page_bytes);
 	add_number(o, "interval_ns", rate->interval_ns);
 	add_number(o, "elapsed_ns", rate->elapsed_ns);

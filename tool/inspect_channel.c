@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "inspect_json.h"
 #include "lint.h"
+#include "output.h"
 #include "pci_text.h"
 #include "stream/multifd.h"
 #include "stream/vfio_packets.h"
@@ -126,7 +127,7 @@ static struct json_object *new_record(const struct channel *c, const char *type,
 {
 	struct json_object *o = json_object_new_object();
 
-	json_object_object_add(o, "type", json_object_new_string(type));
+	json_object_object_add(o, "type", output_string(type));
 	record_add_number(o, "offset", c->offset);
 	record_add_number(o, "length", length);
 	return o;
@@ -221,7 +222,7 @@ static int give_packet(struct channel *c, const struct multifd_packet *p, size_t
 	struct json_object *o = new_record(c, "channel-packet", head + p->length);
 	int rc = 0;
 
-	json_object_object_add(o, "packet", json_object_new_string(p->state ? "device" : p->sync ? "sync" : "memory"));
+	json_object_object_add(o, "packet", output_string(p->state ? "device" : p->sync ? "sync" : "memory"));
 	record_add_text(o, p->state ? "id" : "block", p->id);
 	record_add_number(o, "bytes", p->length);
 	if (p->state) {

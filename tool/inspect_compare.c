@@ -10,6 +10,7 @@
 
 #include "base/xxh3.h"
 #include "inspect_json.h"
+#include "output.h"
 #include "pci_text.h"
 
 #define SECTIONS_MAX 1024u /* the reader has no more */
@@ -174,10 +175,10 @@ static void differs(struct compare *c, const char *where, const char *what, cons
 	inspect_text(b, right);
 	if (c->options->json) {
 		struct json_object *o = json_object_new_object();
-		json_object_object_add(o, "where", json_object_new_string(place));
-		json_object_object_add(o, "what", json_object_new_string(what));
-		json_object_object_add(o, "a", json_object_new_string(left));
-		json_object_object_add(o, "b", json_object_new_string(right));
+		json_object_object_add(o, "where", output_string(place));
+		json_object_object_add(o, "what", output_string(what));
+		json_object_object_add(o, "a", output_string(left));
+		json_object_object_add(o, "b", output_string(right));
 		printf("%s\n  %s", c->differences ? "," : "",
 		       json_object_to_json_string_ext(o, JSON_C_TO_STRING_NOSLASHESCAPE));
 		json_object_put(o);

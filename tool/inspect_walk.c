@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/text.h"
 #include "inspect_json.h"
 #include "inspect_ram.h"
+#include "output.h"
 #include "pci_text.h"
 #include "stream/vfio_packets.h"
 
@@ -21,24 +23,14 @@ struct walk {
 
 const char *inspect_text(const char *raw, char text[INSPECT_TEXT_MAX])
 {
-	size_t n = 0;
-
-	for (; *raw && n + 5 < INSPECT_TEXT_MAX; raw++) {
-		unsigned char c = (unsigned char)*raw;
-		if (c >= 0x20 && c < 0x7f)
-			text[n++] = (char)c;
-		else
-			n += (size_t)sprintf(text + n, "\\x%02x", c);
-	}
-	text[n] = '\0';
-	return text;
+	return text_escape(text, INSPECT_TEXT_MAX, raw, strlen(raw));
 }
 
 static struct json_object *new_record(const char *type, uint64_t offset, uint64_t length)
 {
 	struct json_object *o = json_object_new_object();
 
-	json_object_object_add(o, "type", json_object_new_string(type));
+	json_object_object_add(o, "type", output_string(type));
 	record_add_number(o, "offset", offset);
 	record_add_number(o, "length", length);
 	return o;
@@ -70,7 +62,7 @@ static void add_capabilities(struct json_object *record, struct cursor *c)
 		if (!name)
 			break;
 		snprintf(raw, sizeof(raw), "%.*s", *length, (const char *)name);
-		json_object_array_add(names, json_object_new_string(inspect_text(raw, text)));
+		json_object_array_add(names, output_string(inspect_text(raw, text)));
 	}
 	json_object_object_add(record, "capabilities", names);
 }
@@ -119,7 +111,7 @@ static void give_packet(struct walk *w, const struct vfio_event *e)
 		if (kinds[i].kind != e->kind)
 			continue;
 		struct json_object *o = new_record("packet", e->offset, kinds[i].header);
-		json_object_object_add(o, "packet", json_object_new_string(kinds[i].name));
+		json_object_object_add(o, "packet", output_string(kinds[i].name));
 		record_add_number(o, "bytes", e->size);
 		if (e->kind == VFIO_EVENT_CONFIG) {
 			record_add_number(o, "record_bytes", e->length);
@@ -168,7 +160,7 @@ static void give_section(struct walk *w)
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (kinds[i].kind == rec->section.kind)
-			json_object_object_add(o, "kind", json_object_new_string(kinds[i].name));
+			json_object_object_add(o, "kind", output_string(kinds[i].name));
 	}
 	record_add_text(o, "id", rec->name);
 	record_add_number(o, "section_id", rec->section.section_id);
@@ -226,7 +218,7 @@ static void give_command(struct walk *w, const struct reader_record *rec)
 			name = commands[i].name;
 	}
 	record_add_number(o, "command", rec->command);
-	json_object_object_add(o, "name", json_object_new_string(name));
+	json_object_object_add(o, "name", output_string(name));
 	record_add_number(o, "payload_bytes", rec->payload_length);
 	give(w, o);
 }

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "inspect_json.h"
+#include "output.h"
 #include "pci_text.h"
 #include "stream/description_json.h"
 
@@ -56,12 +57,12 @@ static void print_json(struct lint *l, const struct lint_rule *rule, uint64_t of
 	struct json_object *o = json_object_new_object();
 
 	json_object_object_add(o, "rule", json_object_new_uint64(rule->number));
-	json_object_object_add(o, "name", json_object_new_string(rule->name));
+	json_object_object_add(o, "name", output_string(rule->name));
 	json_object_object_add(o, "offset", json_object_new_uint64(offset));
-	json_object_object_add(o, "message", json_object_new_string(message));
-	json_object_object_add(o, "sentence", json_object_new_string(rule->sentence));
-	json_object_object_add(o, "reference", json_object_new_string(rule->reference));
-	json_object_object_add(o, "fix", json_object_new_string(rule->fix));
+	json_object_object_add(o, "message", output_string(message));
+	json_object_object_add(o, "sentence", output_string(rule->sentence));
+	json_object_object_add(o, "reference", output_string(rule->reference));
+	json_object_object_add(o, "fix", output_string(rule->fix));
 	printf("%s\n  %s", l->any_json ? "," : "", json_object_to_json_string_ext(o, JSON_C_TO_STRING_NOSLASHESCAPE));
 	l->any_json = true;
 	json_object_put(o);

@@ -151,10 +151,10 @@ void lint_print_rules(bool json)
 		}
 		struct json_object *o = json_object_new_object();
 		json_object_object_add(o, "rule", json_object_new_uint64(r->number));
-		json_object_object_add(o, "name", json_object_new_string(r->name));
-		json_object_object_add(o, "sentence", json_object_new_string(r->sentence));
-		json_object_object_add(o, "reference", json_object_new_string(r->reference));
-		json_object_object_add(o, "fix", json_object_new_string(r->fix));
+		json_object_object_add(o, "name", output_string(r->name));
+		json_object_object_add(o, "sentence", output_string(r->sentence));
+		json_object_object_add(o, "reference", output_string(r->reference));
+		json_object_object_add(o, "fix", output_string(r->fix));
 		output_json(stdout, o, false);
 	}
 }

@@ -11,7 +11,9 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "command.h"
+#include "sink.h"
 
 #define TICK_NS (250 * NS_PER_MS)
 #define FIRST_TICK_NS (5 * NS_PER_MS)
@@ -27,15 +29,120 @@ static const char *colour(const char *escape)
 	return wanted ? escape : "";
 }
 
+/* Which files are printed to by a sink: while a device may be stopped, printing must not wait for a reader. */
+static struct {
+	FILE *file;
+	struct sink *sink;
+} through[3];
+static size_t num_through;
+
+static void print_through(FILE *file)
+{
+	struct sink *sink = file ? sink_open(fileno(file)) : NULL;
+	if (sink && num_through < sizeof(through) / sizeof(through[0])) {
+		through[num_through].file = file;
+		through[num_through++].sink = sink;
+	}
+}
+
+void output_never_wait(bool stdout_too)
+{
+	fflush(stdout);
+	print_through(stderr);
+	print_through(stdout_too ? stdout : NULL);
+}
+
+static void put(FILE *file, enum sink_weight weight, const char *text, size_t length)
+{
+	for (size_t i = 0; i < num_through; i++)
+		if (through[i].file == file) {
+			sink_put(through[i].sink, weight, text, length);
+			return;
+		}
+	fwrite(text, 1, length, file);
+	fflush(file);
+}
+
+static void say(FILE *file, enum sink_weight weight, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static void say(FILE *file, enum sink_weight weight, const char *format, ...)
+{
+	char *text;
+	va_list ap;
+	va_start(ap, format);
+	int n = vasprintf(&text, format, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	put(file, weight, text, (size_t)n);
+	free(text);
+}
+
+/* False: a reader is behind. */
+static bool flush_all(void)
+{
+	bool all = true;
+	for (size_t i = 0; i < num_through; i++)
+		all &= sink_flush(through[i].sink);
+	return all;
+}
+
+static void drain_all(void)
+{
+	for (size_t i = 0; i < num_through; i++)
+		sink_drain(through[i].sink);
+}
+
+static uint64_t dropped_from(const FILE *file)
+{
+	for (size_t i = 0; i < num_through; i++)
+		if (through[i].file == file)
+			return sink_dropped(through[i].sink);
+	return 0;
+}
+
+static void say_line(FILE *file, enum sink_weight weight, const char *begin, const char *format, va_list ap)
+{
+	char *text;
+	int n = vasprintf(&text, format, ap);
+	if (n < 0)
+		return;
+	char *escaped = malloc(TEXT_ESCAPED_SIZE((size_t)n));
+	if (escaped)
+		say(file, weight, "%s%s\n", begin,
+		    text_escape(escaped, TEXT_ESCAPED_SIZE((size_t)n), text, (size_t)n));
+	free(escaped);
+	free(text);
+}
+
 int output_fail(const char *command, const char *format, ...)
+{
+	char begin[64];
+	va_list ap;
+	snprintf(begin, sizeof(begin), "%svfmig %s:%s ", colour(RED), command, colour(PLAIN));
+	va_start(ap, format);
+	say_line(stderr, SINK_RESULT, begin, format, ap);
+	va_end(ap);
+	drain_all();
+	return EXIT_FAILED;
+}
+
+void output_note(const char *command, const char *format, ...)
+{
+	char begin[64];
+	va_list ap;
+	snprintf(begin, sizeof(begin), "vfmig %s: ", command);
+	va_start(ap, format);
+	say_line(stderr, SINK_LINE, begin, format, ap);
+	va_end(ap);
+}
+
+void output_line(const char *format, ...)
 {
 	va_list ap;
 	va_start(ap, format);
-	fprintf(stderr, "%svfmig %s:%s ", colour(RED), command, colour(PLAIN));
-	vfprintf(stderr, format, ap);
-	fputc('\n', stderr);
+	say_line(stdout, SINK_LINE, "", format, ap);
 	va_end(ap);
-	return EXIT_FAILED;
 }
 
 const char *output_bytes(uint64_t bytes, char *buffer)
@@ -62,17 +169,33 @@ const char *output_ns(uint64_t ns, char *buffer)
 	return buffer;
 }
 
-void output_json(FILE *file, struct json_object *object, bool pretty)
+static void put_json(FILE *file, enum sink_weight weight, struct json_object *object, bool pretty)
 {
 	int flags = JSON_C_TO_STRING_NOSLASHESCAPE | (pretty ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED : 0);
-	fprintf(file, "%s\n", json_object_to_json_string_ext(object, flags));
-	fflush(file);
+	say(file, weight, "%s\n", json_object_to_json_string_ext(object, flags));
 	json_object_put(object);
+}
+
+void output_json(FILE *file, struct json_object *object, bool pretty)
+{
+	put_json(file, SINK_LINE, object, pretty);
+}
+
+struct json_object *output_string(const char *text)
+{
+	size_t length = strlen(text);
+	char *escaped = malloc(TEXT_ESCAPED_SIZE(length));
+	if (!escaped)
+		return NULL;
+	text_escape(escaped, TEXT_ESCAPED_SIZE(length), text, length);
+	struct json_object *o = json_object_new_string(escaped);
+	free(escaped);
+	return o;
 }
 
 static void add_string(struct json_object *o, const char *key, const char *value)
 {
-	json_object_object_add(o, key, value ? json_object_new_string(value) : NULL);
+	json_object_object_add(o, key, value ? output_string(value) : NULL);
 }
 
 static void add_number(struct json_object *o, const char *key, uint64_t value)
@@ -142,6 +265,8 @@ void output_init(struct output *o, const char *command, bool is_save, bool json,
 		.summary = !quiet && !json,
 		.progress = !quiet && !json && isatty(STDERR_FILENO),
 	};
+	output_never_wait(!stdout_taken);
+	print_through(o->events == stdout || o->events == stderr ? NULL : o->events);
 	/* Now: the C library opens files for it, which a load soon may not. */
 	time_t now = time(NULL);
 	struct tm tm;
@@ -158,7 +283,7 @@ static bool text_allowed(const struct output *o)
 static void clear_line(struct output *o)
 {
 	if (o->line_open)
-		fputs("\r\033[K", stderr);
+		say(stderr, SINK_LINE, "\r\033[K");
 	o->line_open = false;
 }
 
@@ -180,18 +305,27 @@ void output_begin(struct output *o, const char *link, uint64_t downtime_limit_ns
 static void print_progress(struct output *o, const struct vfmig_status *s)
 {
 	char sent[OUTPUT_NUMBER_MAX], rate[OUTPUT_NUMBER_MAX], pending[OUTPUT_NUMBER_MAX], downtime[OUTPUT_NUMBER_MAX];
-	fprintf(stderr, "\r%s: %s, %s/s", vfmig_phase_name(s->phase), output_bytes(s->total_bytes, sent),
-		output_bytes(s->bandwidth_bytes_per_s, rate));
+	char rest[3 * OUTPUT_NUMBER_MAX] = "";
 	if (o->is_save)
-		fprintf(stderr, ", %s pending, expected downtime %s", output_bytes(s->pending_bytes, pending),
-			output_ns(s->expected_downtime_ns, downtime));
-	fputs("\033[K", stderr);
+		snprintf(rest, sizeof(rest), ", %s pending, expected downtime %s",
+			 output_bytes(s->pending_bytes, pending), output_ns(s->expected_downtime_ns, downtime));
+	say(stderr, SINK_PROGRESS, "\r%s: %s, %s/s%s\033[K", vfmig_phase_name(s->phase),
+	    output_bytes(s->total_bytes, sent), output_bytes(s->bandwidth_bytes_per_s, rate), rest);
 	o->line_open = true;
 }
 
 bool output_wants_ticks(const struct output *o)
 {
-	return o->events || o->progress || o->verbose;
+	return o->events || o->progress || o->verbose || o->behind;
+}
+
+/* A reader that was behind may have caught up. */
+static void catch_up(struct output *o, uint64_t now)
+{
+	if (now < o->next_flush_ns)
+		return;
+	o->behind = !flush_all();
+	o->next_flush_ns = now + (o->behind ? FIRST_TICK_NS : TICK_NS);
 }
 
 void output_status(struct output *o, const struct vfmig_status *status)
@@ -199,6 +333,7 @@ void output_status(struct output *o, const struct vfmig_status *status)
 	if (!output_wants_ticks(o))
 		return;
 	uint64_t now = clock_now_ns();
+	catch_up(o, now);
 	bool new_phase = !o->started || status->phase != o->phase;
 	if (!new_phase && now < o->next_ns)
 		return;
@@ -207,10 +342,11 @@ void output_status(struct output *o, const struct vfmig_status *status)
 	/* Who looks at a short run later wants more than one point of it. */
 	o->next_ns = now + (o->events ? min_u64(max_u64(status->elapsed_ns / 16, FIRST_TICK_NS), TICK_NS) : TICK_NS);
 	if (o->events)
-		output_json(o->events, status_json(new_phase ? "phase" : "progress", o->is_save, status), false);
+		put_json(o->events, new_phase ? SINK_LINE : SINK_PROGRESS,
+			 status_json(new_phase ? "phase" : "progress", o->is_save, status), false);
 	if (o->verbose && new_phase) {
 		clear_line(o);
-		fprintf(stderr, "vfmig %s: phase: %s\n", o->command, vfmig_phase_name(status->phase));
+		say(stderr, SINK_LINE, "vfmig %s: phase: %s\n", o->command, vfmig_phase_name(status->phase));
 	}
 	if (o->progress)
 		print_progress(o, status);
@@ -239,7 +375,22 @@ void output_listening(void *opaque, const char *where)
 		output_json(o->events, j, false);
 	}
 	if (o->progress)
-		fprintf(stderr, "vfmig %s: waiting for the other side on %s\n", o->command, where);
+		say(stderr, SINK_LINE, "vfmig %s: waiting for the other side on %s\n", o->command, where);
+}
+
+void output_where_opening(struct output *o, const char *what, const char *name)
+{
+	clear_line(o);
+	output_note(o->command, "%s %s", what, name);
+}
+
+void output_where(struct output *o, const struct vfmig_status *s)
+{
+	char total[OUTPUT_NUMBER_MAX], pending[OUTPUT_NUMBER_MAX];
+	clear_line(o);
+	output_note(o->command, "%s, %s %s, %s pending%s%s", vfmig_phase_name(s->phase),
+		    output_bytes(s->total_bytes, total), o->is_save ? "sent" : "read",
+		    output_bytes(s->pending_bytes, pending), s->session[0] ? ", session " : "", s->session);
 }
 
 static const char *level_name(enum vfmig_log_level level)
@@ -260,11 +411,11 @@ void output_log(void *opaque, enum vfmig_log_level level, const char *line)
 		output_json(o->events, j, false);
 	}
 	if (level == VFMIG_LOG_WARNING && text_allowed(o))
-		fprintf(stderr, "vfmig %s: %swarning:%s %s\n", o->command, colour(YELLOW), colour(PLAIN), line);
+		say(stderr, SINK_LINE, "vfmig %s: %swarning:%s %s\n", o->command, colour(YELLOW), colour(PLAIN), line);
 	else if (level == VFMIG_LOG_INFO && o->summary)
-		fprintf(stderr, "vfmig %s: %s\n", o->command, line);
+		say(stderr, SINK_LINE, "vfmig %s: %s\n", o->command, line);
 	else if (level == VFMIG_LOG_DEBUG && o->verbose)
-		fprintf(stderr, "vfmig %s: debug: %s\n", o->command, line);
+		say(stderr, SINK_LINE, "vfmig %s: debug: %s\n", o->command, line);
 }
 
 static const char *outcome(const struct output_result *r)
@@ -299,7 +450,12 @@ static void result_json(struct output *o, const struct output_result *r)
 	else
 		add_bool(j, "digest_verified", r->status.digest_verified);
 	json_object_object_add(j, "devices", devices_json(r));
-	output_json(o->events, j, false);
+	if (r->status.outcome_unknown)
+		add_string(j, "outcome", "unknown");
+	uint64_t dropped = dropped_from(o->events);
+	if (dropped)
+		add_number(j, "dropped", dropped);
+	put_json(o->events, SINK_RESULT, j, false);
 }
 
 static const char *state_text(const char *state)
@@ -314,39 +470,66 @@ static void result_failure(const struct output_result *r)
 	for (size_t i = 0; i < r->num_devices; i++) {
 		const struct output_device *d = &r->devices[i];
 		const char *note = "";
-		if (s->source_may_run && r->code != -ESTALE) /* nothing was put back over what somebody else did */
+		if (!d->state && r->untouched) {
+			output_fail(r->command, "%s: nothing was done to it", d->uri);
+			continue;
+		}
+		if (r->untouched)
+			note = ": nothing was done to it";
+		else if (s->source_may_run && r->code != -ESTALE) /* nothing was put back over what somebody else did */
 			note = r->is_save ? ": put back to what it was" : ", with nothing of the load at work in it";
 		output_fail(r->command, "%s is now %s%s", d->uri, state_text(d->state), note);
 	}
 }
 
-static void result_summary(struct output *o, const struct output_result *r)
+static void print_summary(FILE *f, const struct output_result *r)
 {
 	const struct vfmig_status *s = &r->status;
 	char a[OUTPUT_NUMBER_MAX], b[OUTPUT_NUMBER_MAX], c[OUTPUT_NUMBER_MAX];
 	double seconds = (double)s->elapsed_ns / (double)NS_PER_S;
 	uint64_t rate = seconds > 0 ? (uint64_t)((double)s->total_bytes / seconds) : 0;
-	fprintf(o->file, "%s %s in %s (%s/s), %" PRIu64 " round%s\n", r->is_save ? "saved" : "loaded",
+	fprintf(f, "%s %s in %s (%s/s), %" PRIu64 " round%s\n", r->is_save ? "saved" : "loaded",
 		output_bytes(s->total_bytes, a), output_ns(s->elapsed_ns, b), output_bytes(rate, c), s->rounds,
 		s->rounds == 1 ? "" : "s");
 	if (s->compressed_bytes)
-		fprintf(o->file, "  compressed     %s on the link (%.2f to 1)\n", output_bytes(s->compressed_bytes, a),
+		fprintf(f, "  compressed     %s on the link (%.2f to 1)\n", output_bytes(s->compressed_bytes, a),
 			(double)s->total_bytes / (double)s->compressed_bytes);
-	fprintf(o->file, "  setup          %s\n", output_bytes(s->setup_bytes, a));
-	fprintf(o->file, "  pre-copy       %s\n", output_bytes(s->precopy_bytes, a));
-	fprintf(o->file, "  stop-and-copy  %s\n", output_bytes(s->stop_copy_bytes, a));
+	fprintf(f, "  setup          %s\n", output_bytes(s->setup_bytes, a));
+	fprintf(f, "  pre-copy       %s\n", output_bytes(s->precopy_bytes, a));
+	fprintf(f, "  stop-and-copy  %s\n", output_bytes(s->stop_copy_bytes, a));
 	if (s->memory_pages || s->memory_zero_pages)
-		fprintf(o->file, "  memory         %" PRIu64 " pages (%s), %" PRIu64 " more were zero\n",
+		fprintf(f, "  memory         %" PRIu64 " pages (%s), %" PRIu64 " more were zero\n",
 			s->memory_pages, output_bytes(s->memory_pages * 4096, a), s->memory_zero_pages);
-	fprintf(o->file, "  downtime       %s", output_ns(s->downtime_ns, a));
+	fprintf(f, "  downtime       %s", output_ns(s->downtime_ns, a));
 	if (r->is_save && s->expected_downtime_ns)
-		fprintf(o->file, " (expected %s)", output_ns(s->expected_downtime_ns, b));
-	fputc('\n', o->file);
+		fprintf(f, " (expected %s)", output_ns(s->expected_downtime_ns, b));
+	fputc('\n', f);
 	if (!r->is_save)
-		fprintf(o->file, "  digests        %s\n", s->digest_verified ? "verified" : "none in the stream");
+		fprintf(f, "  digests        %s\n", s->digest_verified ? "verified" : "none in the stream");
 	for (size_t i = 0; i < r->num_devices; i++)
-		fprintf(o->file, "  %s is %s\n", r->devices[i].uri, state_text(r->devices[i].state));
-	fflush(o->file);
+		fprintf(f, "  %s is %s\n", r->devices[i].uri, state_text(r->devices[i].state));
+}
+
+static void result_summary(struct output *o, const struct output_result *r)
+{
+	char *text = NULL;
+	size_t length = 0;
+	FILE *f = open_memstream(&text, &length);
+	if (!f)
+		return;
+	print_summary(f, r);
+	if (fclose(f) == 0)
+		put(o->file, SINK_RESULT, text, length);
+	free(text);
+}
+
+/* Of a reader that was behind and has caught up; with events their result says it. */
+static void tell_dropped(const struct output *o)
+{
+	uint64_t dropped = dropped_from(stderr);
+	if (dropped && !o->events)
+		say(stderr, SINK_LINE, "vfmig %s: %" PRIu64 " line%s not printed: nobody read in time\n", o->command,
+		    dropped, dropped == 1 ? " was" : "s were");
 }
 
 void output_result(struct output *o, const struct output_result *r)
@@ -358,4 +541,6 @@ void output_result(struct output *o, const struct output_result *r)
 		result_failure(r);
 	else if (!r->code && o->summary)
 		result_summary(o, r);
+	tell_dropped(o);
+	drain_all();
 }

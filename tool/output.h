@@ -11,11 +11,20 @@
 /* "vfmig COMMAND: ..." on stderr, one line; returns EXIT_FAILED. */
 int output_fail(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same for what is no failure. */
+void output_note(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A line on stdout. */
+void output_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* "1.5 MiB", "820.0 ms"; buffers of this size, which are returned. */
 #define OUTPUT_NUMBER_MAX 32
 const char *output_bytes(uint64_t bytes, char *buffer);
 const char *output_ns(uint64_t ns, char *buffer);
 
+/* What a stream, a peer or a device named, as a JSON string that is valid UTF-8 without control characters. */
+struct json_object *output_string(const char *text);
+/* From now on what is printed to stderr (and stdout) never waits for a reader: bounded, and dropped when it is full. */
+void output_never_wait(bool stdout_too);
 /* Prints and frees: on one line, or indented when `pretty`. */
 void output_json(FILE *file, struct json_object *object, bool pretty);
 
@@ -33,6 +42,7 @@ struct output_result {
 	struct vfmig_status status;
 	const struct output_device *devices;
 	size_t num_devices;
+	bool untouched; /* cancelled before anything was done to a device */
 };
 
 struct output {
@@ -49,7 +59,8 @@ struct output {
 	bool line_open;
 	bool started;
 	enum vfmig_phase phase;
-	uint64_t next_ns;
+	uint64_t next_ns, next_flush_ns;
+	bool behind; /* a reader has not taken all yet */
 };
 
 /* The link waits for the other side, there; struct vfmig_link_options's function. */
@@ -66,6 +77,9 @@ void output_status(struct output *o, const struct vfmig_status *status);
 void output_state(struct output *o, const char *uri, const char *id, enum vfmig_state state, uint64_t elapsed_ns);
 /* Is there something that output_status wants to be called for regularly? */
 bool output_wants_ticks(const struct output *o);
+/* For SIGUSR1, a line on stderr: where it stands; `what` it does with `name` while things are opened. */
+void output_where(struct output *o, const struct vfmig_status *status);
+void output_where_opening(struct output *o, const char *what, const char *name);
 /* A vfmig_log_fn; opaque is the struct output. */
 void output_log(void *opaque, enum vfmig_log_level level, const char *line);
 void output_result(struct output *o, const struct output_result *r);

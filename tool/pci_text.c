@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "output.h"
 #include "pci_names.h"
 #include "stream/vfio_packets.h"
 
@@ -68,7 +69,7 @@ static void add_number(struct json_object *o, const char *key, uint64_t value)
 
 static void add_text(struct json_object *o, const char *key, const char *value)
 {
-	json_object_object_add(o, key, json_object_new_string(value));
+	json_object_object_add(o, key, output_string(value));
 }
 
 static const char *find_name(const struct named *table, size_t count, unsigned int number)
@@ -86,7 +87,7 @@ static struct json_object *bits_json(const struct named *table, size_t count, un
 
 	for (size_t i = 0; i < count; i++) {
 		if (value & table[i].number)
-			json_object_array_add(a, json_object_new_string(table[i].name));
+			json_object_array_add(a, output_string(table[i].name));
 	}
 	return a;
 }

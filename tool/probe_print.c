@@ -105,7 +105,7 @@ void probe_print(const struct probe *p)
 
 static struct json_object *string_or_null(const char *s)
 {
-	return s && *s ? json_object_new_string(s) : NULL;
+	return s && *s ? output_string(s) : NULL;
 }
 
 static struct json_object *region_json(const struct probe *p, const struct probe_region *r, uint32_t index)
@@ -191,7 +191,7 @@ static struct json_object *config_json(const struct probe *p)
 		snprintf(hex + 2 * i, 3, "%02x", config->bytes[i]);
 	struct json_object *o = json_object_new_object();
 	json_object_object_add(o, "size", json_object_new_uint64(config->size));
-	json_object_object_add(o, "hex", json_object_new_string(hex));
+	json_object_object_add(o, "hex", output_string(hex));
 	json_object_object_add(o, "error", string_or_null(p->config_error));
 	return o;
 }
@@ -204,8 +204,8 @@ void probe_print_json(const struct probe *p)
 		json_object_array_add(regions, region_json(p, &p->regions[i], i));
 	for (uint32_t i = 0; i < p->num_irqs; i++)
 		json_object_array_add(irqs, irq_json(p, &p->irqs[i], i));
-	json_object_object_add(o, "uri", json_object_new_string(p->uri));
-	json_object_object_add(o, "access", json_object_new_string(p->kind));
+	json_object_object_add(o, "uri", output_string(p->uri));
+	json_object_object_add(o, "access", output_string(p->kind));
 	json_object_object_add(o, "resettable", json_object_new_boolean(p->info.flags & ACCESS_DEVICE_RESET));
 	json_object_object_add(o, "num_regions", json_object_new_uint64(p->info.num_regions));
 	json_object_object_add(o, "num_irqs", json_object_new_uint64(p->info.num_irqs));
