@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_device.c: vfmig device vfio-user:PATH: serves a software device. */
-#include <signal.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "output.h"
+#include "signals.h"
 #include "sim/server.h"
 #include "sim/sim_access.h"
 
@@ -96,7 +97,7 @@ static int remove_stale(const struct sockaddr_un *address, struct vfmig_error *e
 		return errno == ENOENT ? 0 : error_errno(err, -errno, "%s", path);
 	if (!S_ISSOCK(st.st_mode))
 		return error_set(err, -EEXIST, "%s exists and is no socket", path);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return error_errno(err, -errno, "socket");
 	int r = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
@@ -128,29 +129,25 @@ static int listen_at(const char *path, int *ret_fd, struct vfmig_error *err)
 	return 0;
 }
 
-static void *wait_for_signal(void *arg)
+/* What a signal says to a device that is served. */
+struct served {
+	const char *path;
+	struct sim_device *device;
+	struct server *server;
+};
+
+static void obey(void *opaque, enum signals_word word)
 {
-	sigset_t signals;
-	int number;
+	const struct served *s = opaque;
 
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigwait(&signals, &number);
-	server_stop(arg);
-	return NULL;
-}
-
-/* They are taken by one thread; every other, made later, has them blocked. */
-static void block_signals(void)
-{
-	sigset_t signals;
-
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	pthread_sigmask(SIG_BLOCK, &signals, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	if (word == SIGNALS_CANCEL) {
+		server_stop(s->server);
+		return;
+	}
+	sim_device_lock(s->device);
+	uint64_t step = s->device->work.step;
+	sim_device_unlock(s->device);
+	output_note("device", SCHEME "%s is served, at step %" PRIu64, s->path, step);
 }
 
 static void print_ready(const struct device_arguments *a, const struct sim_options *o)
@@ -161,17 +158,16 @@ static void print_ready(const struct device_arguments *a, const struct sim_optio
 		struct json_object *ready = json_object_new_object();
 		char uri[sizeof(SCHEME) + sizeof(((struct sockaddr_un *)0)->sun_path)];
 		snprintf(uri, sizeof(uri), SCHEME "%s", a->path);
-		json_object_object_add(ready, "event", json_object_new_string("listening"));
-		json_object_object_add(ready, "uri", json_object_new_string(uri));
+		json_object_object_add(ready, "event", output_string("listening"));
+		json_object_object_add(ready, "uri", output_string(uri));
 		json_object_object_add(ready, "state_bytes", json_object_new_uint64(o->size));
 		json_object_object_add(ready, "section_bytes", json_object_new_uint64(o->section));
 		json_object_object_add(ready, "pid", json_object_new_int64(getpid()));
 		output_json(stdout, ready, false);
 		return;
 	}
-	printf("listening on " SCHEME "%s (%s of state%s)\n", a->path, output_bytes(o->size, size),
-	       o->start ? ", at work" : "");
-	fflush(stdout);
+	output_line("listening on " SCHEME "%s (%s of state%s)", a->path, output_bytes(o->size, size),
+		    o->start ? ", at work" : "");
 }
 
 static int hook_region_fd(void *opaque, uint32_t index)
@@ -182,7 +178,7 @@ static int hook_region_fd(void *opaque, uint32_t index)
 static void hook_log(void *opaque, const char *line)
 {
 	(void)opaque;
-	fprintf(stderr, "vfmig device: %s\n", line);
+	output_note("device", "%s", line);
 }
 
 static int send_message(void *opaque, uint64_t iova, const void *data, size_t length)
@@ -203,15 +199,12 @@ static int serve(struct access *access, struct server *server, const struct devi
 
 	if (r < 0)
 		return r;
-	pthread_t signals;
-	r = -pthread_create(&signals, NULL, wait_for_signal, server);
-	if (r < 0) {
-		error_errno(err, r, "thread for signals");
-	} else {
+	struct served served = { .path = a->path, .device = sim_access_device(access), .server = server };
+	r = signals_watch_begin(obey, &served, err);
+	if (r == 0) {
 		print_ready(a, &sim_access_device(access)->options);
 		r = server_run(server, fd, err);
-		pthread_kill(signals, SIGTERM); /* it takes it as it takes the real one */
-		pthread_join(signals, NULL);
+		signals_watch_end();
 	}
 	unlink(a->path);
 	close(fd);
@@ -224,8 +217,10 @@ static int run(const struct device_arguments *a, struct vfmig_error *err)
 	struct access *access;
 	struct server *server;
 
-	block_signals();
-	int r = sim_access_open(a->options ? a->options : "", &access, err);
+	output_never_wait(true);
+	int r = signals_take(err); /* before there is a thread */
+	if (r == 0)
+		r = sim_access_open(a->options ? a->options : "", &access, err);
 	if (r < 0)
 		return r;
 	r = server_new(access, &hooks, access, &server, err);
@@ -268,7 +263,7 @@ int cmd_device(int argc, char **argv)
 		.options = options,
 		.parser = parse_option,
 		.args_doc = SCHEME "PATH",
-		.doc = "Serves a software device, a PCI function with a v1 migration region, until SIGTERM or SIGINT. "
+		.doc = "Serves a software device, a PCI function with a v1 migration region, until a signal ends it. "
 		       "Prints one line once it listens.",
 	};
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))

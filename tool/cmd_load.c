@@ -49,7 +49,7 @@ static const struct argp_option options[] = {
 	  0 },
 	{ "give", OPT_GIVE, "unix:PATH", 0,
 	  "Give the loaded kernel device's fd (SCM_RIGHTS) to the process that listens on PATH", 0 },
-	{ "hold", OPT_HOLD, NULL, 0, "Keep the loaded device until SIGTERM or SIGINT", 0 },
+	{ "hold", OPT_HOLD, NULL, 0, "Keep the loaded device until a signal ends it", 0 },
 	{ "resume-command", OPT_RESUME_COMMAND, "COMMAND", 0,
 	  "Run COMMAND (by sh -c) once the devices run; if it fails, the load fails and is taken back", 0 },
 	{ "discard", OPT_DISCARD, NULL, 0, "Load a kernel device and let it go, which resets it: for tests", 0 },
@@ -192,6 +192,7 @@ static int load(struct load_arguments *a, struct vfmig_status *ret_status, struc
 	struct transfer *t = &a->transfer;
 	struct vfmig_load *handle;
 	int r = transfer_open(t, err);
+	transfer_opened();
 	if (!r)
 		r = owner_check(&a->owner, t->devices, t->num_uris, err);
 	if (r < 0)
@@ -238,7 +239,7 @@ int cmd_load(int argc, char **argv)
 		return EXIT_USAGE;
 	struct vfmig_error err = { 0 };
 	struct vfmig_status last = { .phase = VFMIG_PHASE_FAILED };
-	if (switch_command_prepare_load(&a.commands, &err) < 0 ||
+	if (switch_command_prepare_load(&a.commands, &err) < 0 || transfer_begin(&a.transfer, &err) < 0 ||
 	    owner_prepare(&a.owner, a.transfer.timeout_ms ? a.transfer.timeout_ms : OPEN_TIMEOUT_MS, &err) < 0)
 		return output_fail("load", "%s", err.message);
 	int r = load(&a, &last, &err);

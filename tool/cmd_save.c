@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_save.c: vfmig save URI -o LINK. */
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "command.h"
 #include "base/clock.h"
+#include "signals.h"
 #include "switch_command.h"
 #include "transfer.h"
 
@@ -85,9 +85,8 @@ static enum on_timeout parse_on_timeout(struct argp_state *state, const char *te
 static bool wait_for_answer(void)
 {
 	struct pollfd fd = { .fd = STDIN_FILENO, .events = POLLIN };
-	sigset_t pending;
 	while (poll(&fd, 1, ASK_POLL_MS) == 0)
-		if (sigpending(&pending) == 0 && (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM)))
+		if (signals_cancel_waits())
 			return false;
 	return true;
 }
@@ -201,14 +200,19 @@ static int save(struct save_arguments *a, struct vfmig_status *ret_status, struc
 	struct transfer *t = &a->transfer;
 	struct vfmig_save *handle;
 	t->downtime_limit_ns = a->options.downtime_limit_ns;
-	int r = transfer_open(t, err);
-	if (r < 0)
+	int r = transfer_begin(t, err);
+	if (r == 0)
+		r = transfer_open(t, err);
+	if (r < 0) {
+		transfer_opened();
 		return r;
+	}
 	a->options.journal = t->journal;
 	a->options.retry_for_ns = t->retry_for_ns;
 	a->options.multifd_channels = t->multifd_channels;
 	memcpy(a->options.multifd_uuid, t->uuid, sizeof(t->uuid));
-	r = vfmig_save_new(t->link, &a->options, &handle, err);
+	r = vfmig_save_new(t->link, &a->options, &handle, err); /* its further connections may be waited for */
+	transfer_opened();
 	if (r < 0)
 		return r;
 	r = switch_command_add_save(&a->commands, handle, err);

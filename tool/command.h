@@ -5,8 +5,11 @@
 
 #include <argp.h>
 
-/* Exit status of every command. argp's own usage errors end with EXIT_USAGE too. */
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+/*
+ * Exit status of every command. argp's own usage errors end with EXIT_USAGE too.
+ * EXIT_UNKNOWN: the outcome is not known here, the device stays stopped (save, load).
+ */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN = 3 };
 
 /*
  * Each in its own cmd_NAME.c; returns the exit status. argv[0] is

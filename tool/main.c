@@ -40,7 +40,7 @@ static void print_help(void)
 	printf("\nDevices: pci:ADDRESS, mdev:UUID, vfio:/dev/vfio/devices/NAME, vfio-user:/PATH, ...\n"
 	       "Links:   file:PATH, -, fd:N, exec:COMMAND, unix:PATH, tcp:HOST:PORT, null:\n"
 	       "Example: vfmig save vfio-user:/run/a.sock -o tcp:there:4444 --tls-creds DIR\n"
-	       "Exit status: 0 done, 1 failed, 2 wrong usage. The manual is vfmig(1).\n");
+	       "Exit status: 0 done, 1 failed, 2 wrong usage, 3 outcome not known. The manual is vfmig(1).\n");
 }
 
 static int run(const struct command *c, int argc, char **argv)

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "device/device.h"
 #include "device/user_socket.h"
+#include "signals.h"
 
 #define SEND_MS 10000u
 
@@ -43,13 +44,6 @@ int owner_check(const struct owner *o, struct vfmig_device *const *devices, size
 	return 0;
 }
 
-static void signal_set(sigset_t *set)
-{
-	sigemptyset(set);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
-}
-
 /*
  * Has the peer the fds, or are they in a queue that dies with it? Closing a socket with the message unread resets
  * the connection; closing it after reading, or any answer, means that they were taken.
@@ -57,8 +51,9 @@ static void signal_set(sigset_t *set)
 static int wait_taken(int socket, struct vfmig_error *err)
 {
 	sigset_t set;
-	signal_set(&set);
+	signals_set(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigdelset(&set, SIGUSR1);
 	struct pollfd fds[2] = { { .fd = socket, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
 	fds[1].fd = signalfd(-1, &set, SFD_CLOEXEC);
 	int n;
@@ -104,9 +99,10 @@ static int run_command(const struct owner *o, struct vfmig_device *const *device
 	}
 	if (setenv("VFMIG_DEVICE_FD", numbers, 1) < 0)
 		return error_errno(err, -errno, "VFMIG_DEVICE_FD");
-	signal_set(&set);
+	signals_set(&set);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	fflush(NULL);
 	execl("/bin/sh", "sh", "-c", o->what, (char *)NULL);
 	return error_errno(err, -errno, "--exec: /bin/sh");
@@ -116,8 +112,9 @@ static int hold(void)
 {
 	sigset_t set;
 	int number;
-	signal_set(&set);
+	signals_set(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigdelset(&set, SIGUSR1);
 	fflush(NULL);
 	sigwait(&set, &number);
 	return 0;

@@ -9,6 +9,8 @@ struct switch_command {
 	const char *stop, *resume; /* for sh -c; NULL: none */
 	bool stopped;		   /* resume is owed */
 	int helper;		   /* a socket to the process that runs `resume`; -1: this one does */
+	struct vfmig_save *save;   /* whose cancel ends a `stop` that goes on; NULL: none */
+	struct vfmig_load *load;   /* the same of `resume` */
 };
 
 #define SWITCH_COMMAND_NONE ((struct switch_command) { .helper = -1 })

@@ -5,15 +5,15 @@
 #include <ctype.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "command.h"
 #include "session.h"
+#include "signals.h"
 
 #define DEFAULT_ID "0000:00:01.0/vfio"
 #define POLL_MS 250
@@ -237,6 +237,7 @@ static int open_devices(struct transfer *t, struct vfmig_error *err)
 	opts->size = sizeof(*opts);
 	opts->timeout_ms = t->timeout_ms ? t->timeout_ms : OPEN_TIMEOUT_MS;
 	for (size_t i = 0; i < t->num_uris; i++) {
+		t->opening = t->uris[i];
 		if (t->direction == VFMIG_SAVE && device_uri_owns(t->uris[i]))
 			warn_fresh(t, t->uris[i]);
 		int r = open_device(t->uris[i], opts, &t->devices[i], err);
@@ -264,57 +265,116 @@ static uint64_t retry_for_ns(const struct transfer *t)
 	return t->retry_for_ns;
 }
 
+/* ------------------------------------------------------ cancelled while something is opened */
+
+static void report_cancelled(struct transfer *t, const char *message)
+{
+	struct vfmig_error why;
+	const struct vfmig_status status = { .phase = VFMIG_PHASE_CANCELLED, .source_may_run = true };
+	error_set(&why, -ECANCELED, "%s", message);
+	t->untouched = true;
+	(void)transfer_report(t, -ECANCELED, &why, &status);
+}
+
+/* The listener of unix: is bound before it is told of, so a cancel in between waits for that. */
+static void remove_socket(const struct transfer *t)
+{
+	static const char scheme[] = "unix:";
+	const char *path = t->link_uri + strlen(scheme);
+	struct stat st;
+	if (t->listening && !strncmp(t->link_uri, scheme, strlen(scheme)) && lstat(path, &st) == 0 &&
+	    S_ISSOCK(st.st_mode))
+		unlink(path);
+}
+
+/* In a thread of its own, while the other one waits in a call; nothing was done to a device yet. */
+static void interrupt_opening(void *opaque, enum signals_word word)
+{
+	struct transfer *t = opaque;
+	const char *what = t->listening ? "waiting for the other side on" : "opening";
+	const char *name = t->opening ? t->opening : "what it needs";
+	if (word == SIGNALS_ASK) {
+		output_where_opening(&t->output, what, name);
+		return;
+	}
+	char message[256];
+	snprintf(message, sizeof(message), "cancelled while %s %.200s", what, name);
+	report_cancelled(t, message);
+	remove_socket(t);
+	_exit(EXIT_FAILED);
+}
+
+static void note_listening(void *opaque, const char *where)
+{
+	struct transfer *t = opaque;
+	t->listening = true;
+	output_listening(&t->output, where);
+}
+
+int transfer_begin(struct transfer *t, struct vfmig_error *err)
+{
+	bool is_save = t->direction == VFMIG_SAVE;
+	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
+		    is_save && !strcmp(t->link_uri, "-"));
+	t->output.verbose = t->verbose;
+	int r = signals_take(err);
+	return r < 0 ? r : signals_watch_begin(interrupt_opening, t, err);
+}
+
+/* A new file beside the one it becomes is made at once; cut off there, it would stay. */
+static bool opens_at_once(const struct transfer *t)
+{
+	static const char scheme[] = "file:";
+	struct stat st;
+	if (t->direction != VFMIG_SAVE || strncmp(t->link_uri, scheme, strlen(scheme)))
+		return false;
+	return stat(t->link_uri + strlen(scheme), &st) < 0 || S_ISREG(st.st_mode);
+}
+
+static int open_all(struct transfer *t, struct vfmig_error *err)
+{
+	int r = memory_open(&t->memory_arguments, &t->memory, err);
+	if (r == 0)
+		r = open_devices(t, err);
+	if (r < 0)
+		return r;
+	t->opened = true;
+	t->opening = t->link_uri;
+	if (opens_at_once(t))
+		signals_watch_end();
+	return vfmig_link_open(t->link_uri, t->direction, &t->link_options, &t->link, err);
+}
+
 int transfer_open(struct transfer *t, struct vfmig_error *err)
 {
 	struct vfmig_link_options *opts = &t->link_options;
 	opts->size = sizeof(*opts);
 	opts->timeout_ms = t->timeout_ms;
-	opts->listening = output_listening;
-	opts->listening_opaque = &t->output;
+	opts->listening = note_listening;
+	opts->listening_opaque = t;
 	opts->further_connections = t->multifd_channels;
-	bool is_save = t->direction == VFMIG_SAVE;
-	output_init(&t->output, t->command, is_save, t->json, t->events, t->quiet,
-		    is_save && !strcmp(t->link_uri, "-"));
-	t->output.verbose = t->verbose;
 	t->retry_for_ns = retry_for_ns(t);
 	t->journal = session_folder(t->journal);
-	int r = memory_open(&t->memory_arguments, &t->memory, err);
-	if (r == 0)
-		r = open_devices(t, err);
-	return r < 0 ? r : vfmig_link_open(t->link_uri, t->direction, opts, &t->link, err);
+	return open_all(t, err);
 }
 
-/*
- * From here on the signals come by an fd, so that cancelling happens between two steps and needs no
- * handler. Before, while devices and the link are opened, they simply end the process.
- */
-static int open_signals(struct vfmig_error *err)
+void transfer_opened(void)
 {
-	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	/* Nobody reads what is printed, or a journal has no room: no reason to leave a device half-way. */
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-		return error_errno(err, -errno, "signals");
-	int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-	return fd < 0 ? error_errno(err, -errno, "signals") : fd;
+	signals_watch_end();
 }
+
+/* ------------------------------------------------------------------------------ the loop */
 
 /* Waits for the link (WAIT) or only looks whether a signal came. */
-static void wait_step(struct transfer *t, const struct transfer_ops *ops, void *handle, int signals, bool wait)
+static enum signals_word wait_step(struct transfer *t, const struct transfer_ops *ops, void *handle, bool wait)
 {
-	struct pollfd fds[2] = { { .fd = signals, .events = POLLIN }, { .fd = -1 } };
+	struct pollfd fds[2] = { { .fd = signals_fd(), .events = POLLIN }, { .fd = -1 } };
 	if (wait)
 		fds[1].fd = ops->wait(handle, &fds[1].events);
 	int timeout_ms = !wait ? 0 : output_wants_ticks(&t->output) ? POLL_MS : -1;
 	if (wait && fds[1].fd < 0)
 		timeout_ms = 0;
-	struct signalfd_siginfo info;
-	if (poll(fds, 2, timeout_ms) > 0 && fds[0].revents && read(signals, &info, sizeof(info)) > 0)
-		ops->cancel(handle);
+	return poll(fds, 2, timeout_ms) > 0 && fds[0].revents ? signals_read() : SIGNALS_NONE;
 }
 
 /* What the devices have confirmed; nothing is asked. `told` remembers, one for each. */
@@ -331,9 +391,6 @@ static void tell_states(struct transfer *t, int *told, uint64_t elapsed_ns)
 
 int transfer_run(struct transfer *t, const struct transfer_ops *ops, void *handle, struct vfmig_error *err)
 {
-	int signals = open_signals(err);
-	if (signals < 0)
-		return signals;
 	int r, told[TRANSFER_MAX];
 	memset(told, -1, sizeof(told));
 	output_begin(&t->output, t->link_uri, t->downtime_limit_ns);
@@ -346,9 +403,12 @@ int transfer_run(struct transfer *t, const struct transfer_ops *ops, void *handl
 		if (r < 0 || r == VFMIG_STEP_DONE)
 			break;
 		output_status(&t->output, &status);
-		wait_step(t, ops, handle, signals, r == VFMIG_STEP_WAIT);
+		enum signals_word word = wait_step(t, ops, handle, r == VFMIG_STEP_WAIT);
+		if (word == SIGNALS_CANCEL)
+			ops->cancel(handle);
+		else if (word == SIGNALS_ASK)
+			output_where(&t->output, &status);
 	}
-	close(signals);
 	return r < 0 ? r : 0;
 }
 
@@ -366,13 +426,16 @@ int transfer_report(struct transfer *t, int code, const struct vfmig_error *err,
 		result.error = err->message;
 	result.status = *status;
 	result.devices = devices;
-	for (size_t i = 0; i < t->num_uris && t->devices[i]; i++)
+	result.untouched = t->untouched;
+	for (size_t i = 0; i < t->num_uris && (t->devices[i] || t->untouched); i++)
 		devices[result.num_devices++] = (struct output_device){
 			.uri = t->uris[i],
 			.id = transfer_id(t, i),
-			.state = ask_state(t->devices[i]),
+			.state = t->untouched && !t->opened ? NULL : ask_state(t->devices[i]),
 		};
 	output_result(&t->output, &result);
+	if (code < 0 && status->outcome_unknown)
+		return EXIT_UNKNOWN;
 	return code < 0 ? EXIT_FAILED : EXIT_OK;
 }
 

@@ -4,6 +4,7 @@
 #define VFMIG_TOOL_TRANSFER_H
 
 #include <argp.h>
+#include <stdatomic.h>
 
 #include "memory_files.h"
 #include "open.h"
@@ -37,6 +38,11 @@ struct transfer {
 	struct vfmig_memory *memory; /* NULL: none moves */
 	struct vfmig_link *link;
 	struct output output;
+	/* for the thread that looks for signals while things are opened */
+	const char *_Atomic opening; /* what is being opened; NULL: nothing yet */
+	atomic_bool listening;	     /* waiting for the other side */
+	atomic_bool opened;	     /* all devices are */
+	bool untouched;		     /* cancelled then */
 };
 
 /* The options of both commands, as a child of theirs; its input is the struct transfer. */
@@ -53,11 +59,18 @@ struct transfer_ops {
 	void (*status)(const void *handle, struct vfmig_status *ret);
 };
 
+/*
+ * First of all: from here on printing never waits, and a signal cancels. Until
+ * transfer_opened that ends the process, wherever it waits, having said so.
+ */
+int transfer_begin(struct transfer *t, struct vfmig_error *err);
 /* Devices, their memory, then the link: a device that is not there is known before a peer is kept waiting. */
 int transfer_open(struct transfer *t, struct vfmig_error *err);
+/* Nothing is waited for any more but in the steps of transfer_run. */
+void transfer_opened(void);
 /* The section id of devices[i]; NULL: the only one in the stream (load). */
 const char *transfer_id(const struct transfer *t, size_t i);
-/* Steps to the end; SIGINT and SIGTERM cancel. 0 or -errno. */
+/* Steps to the end; the signals of signals.h cancel. 0 or -errno. */
 int transfer_run(struct transfer *t, const struct transfer_ops *ops, void *handle, struct vfmig_error *err);
 /* Says how it ended; the exit status. err is looked at when code < 0. */
 int transfer_report(struct transfer *t, int code, const struct vfmig_error *err, const struct vfmig_status *status);

@@ -70,8 +70,9 @@ def command_ends_without_saying_what_became_of_the_stream(scratch):
     """As ssh does when its connection is lost: the other side may run."""
     for command in ("cat > /dev/null; exit 255", "cat > /dev/null; kill -9 $$"):
         with at_work(scratch) as uri:
-            err = run_fails("save", uri, "-o", "exec:" + command).err
-            contains(err, "the source stays stopped")
+            result = run("save", uri, "-o", "exec:" + command)
+            equal(result.code, 3)
+            contains(result.err, "the source stays stopped")
             contains(run_ok("probe", uri).out, "it is now: stopped")
 
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * forbidden.c: preloaded, does a system call that nobody wants of it, as code that a stream took over would:
- * $FORBIDDEN, in the main thread once signals come by an fd, or with $FORBIDDEN_IN_THREAD at the next message from a
- * vfio-user server. With $NO_SECCOMP the kernel seems to take no filter.
+ * $FORBIDDEN, in the main thread once it looks for signals between two steps, or with $FORBIDDEN_IN_THREAD at the next
+ * message from a vfio-user server. With $NO_SECCOMP the kernel seems to take no filter.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -25,6 +26,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 static atomic_bool armed;
+static atomic_int signals = -1;
 
 static long do_call(const char *name)
 {
@@ -63,11 +65,23 @@ static void act(void)
 EXPORT int signalfd(int fd, const sigset_t *mask, int flags)
 {
 	int (*real)(int, const sigset_t *, int) = (int (*)(int, const sigset_t *, int))dlsym(RTLD_NEXT, "signalfd");
-	if (getenv("FORBIDDEN_IN_THREAD"))
-		atomic_store(&armed, true);
-	else
-		act();
-	return real(fd, mask, flags);
+	int r = real(fd, mask, flags);
+	atomic_store(&signals, r);
+	return r;
+}
+
+/* Another thread waits for them while devices are opened. */
+EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+	int (*real)(struct pollfd *, nfds_t, int) = (int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll");
+	if (count && fds[0].fd == atomic_load(&signals) && gettid() == getpid()) {
+		atomic_store(&signals, -2);
+		if (getenv("FORBIDDEN_IN_THREAD"))
+			atomic_store(&armed, true);
+		else
+			act();
+	}
+	return real(fds, count, timeout_ms);
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)

@@ -83,8 +83,10 @@ class Result:
 
 
 def _signals_as_ever():
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """One that is ignored at the start stays so, and whoever started the tests may have ignored some."""
+    for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGXCPU,
+                   signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def start(*args, **kwargs):
@@ -137,6 +139,14 @@ def device(scratch, name, *options):
 def state_of(uri):
     """The state that the device says it is in."""
     return json.loads(run_ok("probe", "--json", uri).out)["migration"]["state"]
+
+
+def takes_signals(process):
+    """Has it come so far that they cancel it or ask it, and no longer end it?"""
+    assert process.poll() is None, process.stderr.read()
+    with open("/proc/%d/status" % process.pid, encoding="ascii") as f:
+        blocked = [line.split()[1] for line in f if line.startswith("SigBlk:")]
+    return int(blocked[0], 16) >> (signal.SIGUSR1 - 1) & 1
 
 
 def read_event(process, **wanted):
