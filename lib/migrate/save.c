@@ -175,6 +175,10 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 	if (s->taken_back)
 		return code;
 	s->ended_ns = clock_now_ns();
+	if (s->not_ours) { /* nothing was touched, and whether they may run the other session knows */
+		participants_cleanup(&s->participants);
+		return code;
+	}
 	if (err) {
 		err->code = code;
 		memcpy(cause, err->message, sizeof(cause));

@@ -94,6 +94,7 @@ static int claim_devices(struct vfmig_save *s, struct vfmig_error *err)
 	if (!s->opts.journal)
 		return 0;
 	int r = ledger_claim(&claim, &s->handover.journal, err);
+	s->not_ours = r == -EPERM || r == -EBUSY;
 	if (r == 0)
 		memcpy(s->status.session, s->handover.session, sizeof(s->handover.session));
 	return r;
