@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_resolve.c: vfmig resolve SESSION [source|destination]: a handover whose program was killed, or gave up. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,6 +271,7 @@ int cmd_resolve(int argc, char **argv)
 	struct vfmig_error err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_USAGE;
+	signal(SIGXFSZ, SIG_IGN); /* a journal has no room: that is an error, and no end in the middle */
 	int r = resolve(&a, &record, &err);
 	report(&a, &record, r, &err);
 	if (r < 0)
