@@ -100,8 +100,11 @@ static int begin_stopped(struct resolve *r, enum resolve_decision decision, stru
 	if (r->state_gone)
 		return gone_here(r, "the devices ended with the program that had them, or were started anew", err);
 	if (states & 1u << VFMIG_STATE_RUNNING && !person)
-		return gone_here(r, "a device that was left stopped is running: it was reset, or started by somebody "
-				 "(then 'vfmig resolve ... source' says so)", err);
+		return error_set(err, -EPERM,
+				 "session %s: a device that was left stopped is running: if it was started again with its "
+				 "work, by somebody or by a save that could not write so: 'vfmig resolve %s source' on both "
+				 "sides; if it was reset, and the destination has the state: 'vfmig resolve %s destination' "
+				 "on both sides", r->session, r->session, r->session);
 	code = run_on(r, person, err);
 	return code < 0 ? code : !person && r->peer == JOURNAL_PEER_VFMIG;
 }
