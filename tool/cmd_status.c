@@ -85,6 +85,7 @@ static void show(struct status *s, const char *session, enum handover_side side)
 		return;
 	}
 	s->shown++;
+	session_look(&record, s->dir);
 	if (s->json)
 		output_json(stdout, session_json(&record, s->dir), false);
 	else

@@ -77,11 +77,11 @@ static const struct {
 	[HANDOVER_RUNS] = { "the device was taken back and works here", "", true },
 	[HANDOVER_SUPERSEDED] = { "a person has taken the device out of this session", "", false },
 	[HANDOVER_WAITING] = { "", "no source has come yet: the device is untouched", true },
-	[HANDOVER_LOADING] = { "", "the device holds half of a state; it works at the source", false },
+	[HANDOVER_LOADING] = { "", "the device holds half of a state, which is not to run", false },
 	[HANDOVER_PREPARED] = { "", "the device is loaded and stopped: whether it may run only the source knows",
 				false },
 	[HANDOVER_RUNNING] = { "", "the device was loaded and works here", true },
-	[HANDOVER_ABANDONED] = { "", "the device holds nothing of it; it works at the source", true },
+	[HANDOVER_ABANDONED] = { "", "the device holds nothing of it, and never runs it", true },
 	[HANDOVER_REPLACED] = { "", "a person has loaded something else over it, or reset it", true },
 };
 
@@ -95,9 +95,28 @@ static const char *file_meaning(const struct journal_record *r)
 	return r->state == HANDOVER_SENT ? "the file may be complete; the device is stopped here" : NULL;
 }
 
+/* Is the device's own work what this state tells? A later session makes that history. */
+static bool tells_of_work(const struct journal_record *r)
+{
+	return r->state == HANDOVER_SAVING || r->state == HANDOVER_RUNS || r->state == HANDOVER_RUNNING ||
+	       (r->state == HANDOVER_DONE && file_meaning(r));
+}
+
+void session_look(struct journal_record *record, const char *dir)
+{
+	struct vfmig_error ignored;
+	struct journal_record asked = *record;
+	if (!tells_of_work(record))
+		return;
+	asked.state = HANDOVER_DONE; /* in this state every later session counts */
+	record->past = ledger_check_last(dir, &asked, &ignored) == -EPERM;
+}
+
 const char *session_meaning(const struct journal_record *r)
 {
 	const char *file = file_meaning(r);
+	if (r->past)
+		return "it is over: a later session has had the device since";
 	if (file)
 		return file;
 	if (r->held && r->state == HANDOVER_RUNS)
@@ -110,6 +129,8 @@ const char *session_meaning(const struct journal_record *r)
 bool session_has_ended(const struct journal_record *r)
 {
 	bool agreed = r->peer == JOURNAL_PEER_VFMIG;
+	if (r->past && r->state == HANDOVER_SAVING)
+		return true;
 	if (r->state == HANDOVER_RUNS)
 		return r->told || !agreed;
 	if (r->state == HANDOVER_RUNS_ON)

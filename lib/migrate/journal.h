@@ -79,6 +79,7 @@ struct journal_record {
 	struct journal_device *devices;
 	size_t num_devices;
 	bool busy;		 /* a program is at work on the session */
+	bool past;		 /* its devices were in a later session (session_look(), nobody else fills it) */
 	struct timespec written; /* the last line */
 };
 void journal_record_clear(struct journal_record *record);

@@ -483,8 +483,8 @@ static int look(const char *dir, const struct journal_device *d, size_t count, s
 int ledger_check_last(const char *dir, const struct journal_record *record, struct vfmig_error *err)
 {
 	struct past past;
-	/* What a person has ended is only told to the other side, who may wait for it. */
-	if (record->state == HANDOVER_SUPERSEDED || record->state == HANDOVER_REPLACED ||
+	/* What is over here is only told to the other side, who may wait for it. */
+	if (record->state == HANDOVER_RUNS || record->state == HANDOVER_SUPERSEDED || record->state == HANDOVER_REPLACED ||
 	    (record->state == HANDOVER_ABANDONED && record->by_person))
 		return 0;
 	int r = look(dir, record->devices, record->num_devices, &past, err);
