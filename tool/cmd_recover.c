@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "base/text.h"
 #include "device/device.h"
 #include "open.h"
 #include "output.h"
@@ -182,7 +183,9 @@ static void tell_where(const struct recover *a, enum way way)
 	if (way != RUN || !l->session[0] || l->side != HANDOVER_SOURCE ||
 	    (l->state != HANDOVER_DONE && l->state != HANDOVER_SENT) || a->json)
 		return;
-	printf("session %s put its state into %s: it is there, too\n", l->session, l->link);
+	char link[TEXT_ESCAPED_SIZE(sizeof(l->link))];
+	printf("session %s put its state into %s: it is there, too\n", l->session,
+	       text_escape(link, sizeof(link), l->link, strlen(l->link)));
 }
 
 /* ------------------------------------------------------------------- deeds */
@@ -253,12 +256,12 @@ static void print_json(const struct recover *a, int code, const struct vfmig_err
 {
 	struct json_object *o = json_object_new_object();
 	bool known = a->action || code == -EBUSY;
-	json_object_object_add(o, "uri", json_object_new_string(a->uri));
-	json_object_object_add(o, "before", known ? json_object_new_string(vfmig_state_name(a->before)) : NULL);
-	json_object_object_add(o, "meaning", known ? json_object_new_string(states[a->before].meaning) : NULL);
-	json_object_object_add(o, "action", a->action ? json_object_new_string(a->action) : NULL);
-	json_object_object_add(o, "after", known ? json_object_new_string(vfmig_state_name(a->after)) : NULL);
-	json_object_object_add(o, "error", code < 0 ? json_object_new_string(err->message) : NULL);
+	json_object_object_add(o, "uri", output_string(a->uri));
+	json_object_object_add(o, "before", known ? output_string(vfmig_state_name(a->before)) : NULL);
+	json_object_object_add(o, "meaning", known ? output_string(states[a->before].meaning) : NULL);
+	json_object_object_add(o, "action", a->action ? output_string(a->action) : NULL);
+	json_object_object_add(o, "after", known ? output_string(vfmig_state_name(a->after)) : NULL);
+	json_object_object_add(o, "error", code < 0 ? output_string(err->message) : NULL);
 	output_json(stdout, o, true);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "command.h"
 #include "migrate/resolve.h"
 #include "open.h"
@@ -215,9 +216,11 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 	r.side = a->side;
 	r.state = record->state;
 	r.peer = record->peer;
+	char since[TEXT_ESCAPED_SIZE(sizeof(record->since))];
 	if (!a->json)
 		printf("session %s, %s: %s since %s\n", a->session, handover_side_name(a->side),
-		       handover_state_name(record->state), record->since);
+		       handover_state_name(record->state),
+		       text_escape(since, sizeof(since), record->since, strlen(record->since)));
 	code = open_devices(a, record, &r, err);
 	if (code == 0)
 		code = resolve_begin(&r, a->decision, err);
@@ -235,7 +238,9 @@ static void print_devices(const struct arguments *a)
 	for (size_t i = 0; i < TRANSFER_MAX && a->devices[i]; i++) {
 		enum vfmig_state state;
 		bool told = vfmig_device_state(a->devices[i], &state, NULL) == 0;
-		printf("  %s is %s\n", vfmig_device_name(a->devices[i]),
+		const char *name = vfmig_device_name(a->devices[i]);
+		char clean[TEXT_ESCAPED_SIZE(256)];
+		printf("  %s is %s\n", text_escape(clean, sizeof(clean), name, strlen(name)),
 		       told ? vfmig_state_name(state) : "in a state that it does not tell");
 	}
 }
@@ -245,7 +250,7 @@ static void report(const struct arguments *a, const struct journal_record *recor
 {
 	if (a->json && record->session[0]) {
 		struct json_object *o = session_json(record, a->dir);
-		json_object_object_add(o, "error", code < 0 ? json_object_new_string(err->message) : NULL);
+		json_object_object_add(o, "error", code < 0 ? output_string(err->message) : NULL);
 		output_json(stdout, o, true);
 		return;
 	}

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_status.c: vfmig status [SESSION] --journal DIR: where a handover stands, as this host's journal knows it. */
 #include <stdio.h>
+#include <string.h>
 
+#include "base/text.h"
 #include "command.h"
 #include "output.h"
 #include "session.h"
@@ -48,26 +50,39 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
+/* What a journal or a file is called may hold anything. */
+static void print_line(const char *before, const char *text, const char *after)
+{
+	char clean[TEXT_ESCAPED_SIZE(2048)];
+	printf("  %s%s%s\n", before, text_escape(clean, sizeof(clean), text, strlen(text)), after);
+}
+
 static void print_command(void *opaque, const char *what, const char *command)
 {
+	char before[64];
 	(void)opaque;
-	printf("  %s: %s\n", what, command);
+	snprintf(before, sizeof(before), "%s: ", what);
+	print_line(before, command, "");
 }
 
 static void print_leftover(void *opaque, const char *path)
 {
 	(void)opaque;
-	printf("  left over: %s, a part of a state: remove it\n", path);
+	print_line("left over: ", path, ", a part of a state: remove it");
 }
 
 static void print_text(const struct status *s, const struct journal_record *r)
 {
+	char since[TEXT_ESCAPED_SIZE(sizeof(r->since))], line[TEXT_ESCAPED_SIZE(1024)];
 	printf("%s %s: %s since %s%s%s\n  %s\n", r->session, handover_side_name(r->side),
-	       handover_state_name(r->state), r->since, r->by_person ? ", by a person's word" : "",
+	       handover_state_name(r->state), text_escape(since, sizeof(since), r->since, strlen(r->since)), r->by_person ? ", by a person's word" : "",
 	       r->busy ? "; a program is at work on it" : "", session_meaning(r));
-	for (size_t i = 0; i < r->num_devices; i++)
-		printf("  %s%s%s\n", r->devices[i].uri, r->devices[i].id[0] ? " as " : "", r->devices[i].id);
-	printf("  other side: %s\n", r->link);
+	for (size_t i = 0; i < r->num_devices; i++) {
+		snprintf(line, sizeof(line), "%s%s%s", r->devices[i].uri, r->devices[i].id[0] ? " as " : "",
+			 r->devices[i].id);
+		print_line("", line, "");
+	}
+	print_line("other side: ", r->link, "");
 	session_commands(r, s->dir, print_command, NULL);
 	session_leftovers(r, print_leftover, NULL);
 }

@@ -221,14 +221,14 @@ void session_leftovers(const struct journal_record *r, session_file_fn *fn, void
 static void add_command(void *opaque, const char *what, const char *command)
 {
 	struct json_object *o = json_object_new_object();
-	json_object_object_add(o, "when", json_object_new_string(what));
-	json_object_object_add(o, "command", json_object_new_string(command));
+	json_object_object_add(o, "when", output_string(what));
+	json_object_object_add(o, "command", output_string(command));
 	json_object_array_add(opaque, o);
 }
 
 static void add_text(struct json_object *o, const char *key, const char *text)
 {
-	json_object_object_add(o, key, text[0] ? json_object_new_string(text) : NULL);
+	json_object_object_add(o, key, text[0] ? output_string(text) : NULL);
 }
 
 struct json_object *session_json(const struct journal_record *record, const char *dir)
@@ -252,8 +252,8 @@ struct json_object *session_json(const struct journal_record *record, const char
 	add_text(o, "digest", record->digest);
 	for (size_t i = 0; i < record->num_devices; i++) {
 		struct json_object *d = json_object_new_object();
-		json_object_object_add(d, "uri", json_object_new_string(record->devices[i].uri));
-		json_object_object_add(d, "id", json_object_new_string(record->devices[i].id));
+		json_object_object_add(d, "uri", output_string(record->devices[i].uri));
+		json_object_object_add(d, "id", output_string(record->devices[i].id));
 		json_object_array_add(devices, d);
 	}
 	json_object_object_add(o, "devices", devices);

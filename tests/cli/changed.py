@@ -189,7 +189,7 @@ def reset_before_the_start(scratch):
     contains(result.err, "%s: starting: the device is running, expected stopped: somebody else" % server.uri)
     contains(result.err, "not reset: somebody else")
     left_alone(server)
-    equal(finish(save).code, 1)
+    equal(finish(save).code, 3)
     equal(source.state, STOP)
 
 

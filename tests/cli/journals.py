@@ -156,6 +156,19 @@ def who_keeps_no_journal_is_told(scratch):
 
 
 @test
+def what_a_journal_names_is_shown_escaped(scratch):
+    j = folder_of(scratch)
+    evil = "\x1b]0;title\x07\x9b31m\nline"
+    write(j, "source", ["stopped"], "vfio-user:/" + evil, "unix:/" + evil)
+    for more in [], ["--json"]:
+        out = run_ok("status", "--journal", j, *more).out
+        assert not any(c in out for c in "\x1b\x07\x9b"), out
+    contains(run_ok("status", "--journal", j).out, "\\x1b]0;title\\x07\\xc2\\x9b31m\\x0aline")
+    result = run("resolve", S, "--journal", j, "--retry-for", "200")
+    assert not any(c in result.out + result.err for c in "\x1b\x07\x9b"), result.err
+
+
+@test
 def a_folder_without_sessions(scratch):
     j = folder_of(scratch)
     equal(run_ok("status", "--journal", j).out, "no sessions in %s\n" % j)

@@ -225,7 +225,7 @@ def strangers_while_a_resolve_waits(scratch):
             relay.cut()
         relay = Relay(scratch + "/r", address, OncePrepared("forward", dirs[1]), kill)
         save = start("save", a, "-o", "unix:%s/r" % scratch, "--journal", dirs[0])
-        equal(finish(load).code, 1)
+        equal(finish(load).code, 3)
         session = json.loads(run_ok("status", "--json", "--journal", dirs[0]).out)["session"]
         ends = [start("resolve", session, "--journal", dirs[1], *RETRY)]
         contains(ends[0].stderr.readline(), "waiting for the source")
