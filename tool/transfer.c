@@ -427,7 +427,7 @@ int transfer_report(struct transfer *t, int code, const struct vfmig_error *err,
 	result.status = *status;
 	result.devices = devices;
 	result.untouched = t->untouched;
-	for (size_t i = 0; i < t->num_uris && (t->devices[i] || t->untouched); i++)
+	for (size_t i = 0; i < t->num_uris && (t->untouched || t->devices[i]); i++)
 		devices[result.num_devices++] = (struct output_device){
 			.uri = t->uris[i],
 			.id = transfer_id(t, i),
