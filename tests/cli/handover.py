@@ -154,7 +154,9 @@ def kill(side):
 @test
 def a_source_killed_when_it_had_decided(scratch):
     with moving(scratch, Trigger("prepared", 1), kill("source"), SOON) as move:
-        contains(finish(move.load).out, "vfmig resolve")
+        result = finish(move.load)
+        contains(result.out, "vfmig resolve")
+        equal((result.code, result.json_lines()[-1].get("outcome")), (3, "unknown"))
         equal((move.status("source")["state"], move.status("destination")["state"]), ("decided", "prepared"))
         equal((state_of(move.a), state_of(move.b)), ("stopped", "stopped"))
         contains(run_fails("resolve", move.session(), "source", "--journal", move.dirs["source"]).err, "decided")
@@ -177,7 +179,9 @@ def a_source_killed_before_it_had_decided(scratch):
 @test
 def a_destination_killed_when_it_was_committed(scratch):
     with moving(scratch, Trigger("prepared", 9), kill("destination"), SOON) as move:
-        contains(finish(move.save).err, "stays stopped until 'vfmig resolve")
+        result = finish(move.save)
+        contains(result.err, "stays stopped until 'vfmig resolve")
+        equal(result.code, 3)
         equal(move.status("source")["state"], "decided")
         contains(run_fails("resolve", move.session(), "source", "--journal", move.dirs["source"]).err, "decided")
         equal([r.code for r in move.resolve_both()], [0, 0])
