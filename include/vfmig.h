@@ -408,8 +408,8 @@ struct vfmig_status {
 	uint64_t elapsed_ns;
 	uint64_t downtime_ns; /* save: first stop until done; load: see vfmig_load_status */
 	/* After failure. Save: every device was put back to what it was, or runs as somebody else's reset has left it
-	 * (-ESTALE); false, too, where another session has one of them, and nothing was touched. Load: none runs with
-	 * anything of it (one without a reset may be stopped with a part). */
+	 * (-ESTALE); false, too, where nothing was touched and another session has one of them, or one was found
+	 * stopped. Load: none runs with anything of it (one without a reset may be stopped with a part). */
 	bool source_may_run;
 	bool digest_verified; /* load: the stream carried digests and they are right */
 	char session[33];     /* between two vfmigs: of the handover; else empty */

@@ -230,6 +230,7 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 	record->state = r.state;
 	record->told |= r.handover.told;
 	resolve_end(&r);
+	session_look(record, a->dir);
 	return code;
 }
 

@@ -166,6 +166,18 @@ int vfmig_save_add_memory(struct vfmig_save *save, struct vfmig_memory *memory, 
 
 /* ---------------------------------------------------------------- driving */
 
+static bool none_is_stopped(const struct vfmig_save *s)
+{
+	struct vfmig_error ignored;
+	for (size_t i = 0; i < s->participants.count; i++) {
+		struct protocol *p = (struct protocol *)s->participants.list[i].protocol;
+		enum vfmig_state now;
+		if (p && (p->ops->get_state(p, &now, &ignored) < 0 || now == VFMIG_STATE_STOP))
+			return false;
+	}
+	return true;
+}
+
 static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 {
 	struct vfmig_error trouble = { 0 };
@@ -175,8 +187,9 @@ static int fail(struct vfmig_save *s, int code, struct vfmig_error *err)
 	if (s->taken_back)
 		return code;
 	s->ended_ns = clock_now_ns();
-	if (s->not_ours) { /* nothing was touched, and whether they may run the other session knows */
+	if (!s->claimed) { /* nothing was touched, and why a device is stopped is not known */
 		participants_cleanup(&s->participants);
+		s->status.source_may_run = !s->not_ours && none_is_stopped(s);
 		return code;
 	}
 	if (err) {

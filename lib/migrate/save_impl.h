@@ -66,7 +66,7 @@ struct vfmig_save {
 	bool pausing;
 	uint64_t finish_offset; /* in the stream, of what only FINISH puts; 0: not there yet */
 	bool refused;		/* the other side said that it will not run */
-	bool not_ours;		/* another session has a device, or gave it away */
+	bool not_ours, claimed; /* another session has a device, or gave it away; they are this session's */
 	short wait_events;
 	struct spin spin;
 	int failed; /* the errno it ended with */

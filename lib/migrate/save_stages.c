@@ -113,6 +113,7 @@ static int do_header(struct vfmig_save *s, struct vfmig_error *err)
 		r = claim_devices(s, err);
 	if (r < 0)
 		return r;
+	s->claimed = true;
 	s->description.devices = calloc(s->participants.count + 1, sizeof(*s->description.devices));
 	if (!s->description.devices)
 		return error_errno(err, -ENOMEM, "description");
