@@ -7,12 +7,13 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "faults"))
 
 from relay import Relay, Trigger  # noqa: E402
-from tap import (contains, device, equal, finish, main, read_event, run, run_fails, run_ok, start,  # noqa: E402
+from tap import (VFMIG, contains, device, equal, finish, main, read_event, run, run_fails, run_ok, start,  # noqa: E402
                  state_of, test)
 
 AT_WORK = ["--size", "64K", "--start", "--rate", "1000"]
@@ -132,6 +133,46 @@ def what_was_given_away_is_not_saved_again(scratch):
         load = c.load(second)
         equal((finish(a.save(source, "--again", session)).code, finish(load).code), (0, 0))
         run_ok("prove", source, second)
+
+
+@test
+def a_refused_retry_says_nothing_may_run(scratch):
+    """The device works at the destination, so a caller must not start it for a save that touched nothing."""
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first:
+        move(a, b, source, first)
+        for link in "exec:cat >/dev/null", "file:/nonexistent/state":
+            result = json.loads(finish(a.save(source, "--json", link=link)).out.splitlines()[-1])
+            equal((result["result"], result["source_may_run"]), ("failed", False))
+
+
+@test
+def status_tells_of_the_last_session(scratch):
+    """What an older one says of the device's work is over, and its destination is told so all the same."""
+    with hosts(scratch, "ja", "jb", "jc") as (a, b, c), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first, device(scratch, "c", *IDLE) as second:
+        session = lose(a, b, source, first, at(UNDECIDED), "save")
+        equal(a.run("resolve", session, "--retry-for", "100").code, 0)
+        move(a, c, source, second)
+        found = next(s for s in status(a.folder) if s["session"] == session)
+        equal((found["state"], found["meaning"]), ("runs", "it is over: a later session has had the device since"))
+        equal(b.states(), ["prepared"])
+        equal(resolve_both(session, a, b), [0, 0])
+        equal((b.states(), state_of(source)), (["abandoned"], "stopped"))
+        assert "at the source" not in b.run("status").out
+        run_ok("prove", source, second)
+
+
+@test
+def a_resolve_without_room_is_an_error(scratch):
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first:
+        session = lose(a, b, source, first, at(UNDECIDED), "save")
+        result = subprocess.run(["prlimit", "--fsize=0", VFMIG, "resolve", session, "--journal", a.folder],
+                                capture_output=True, text=True, check=False)
+        equal(result.returncode, 1)
+        contains(result.stderr, "File too large")
+        equal((a.states(), state_of(source)), (["stopped"], "stopped"))
 
 
 @test
