@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_resolve.c: vfmig resolve SESSION [source|destination]: a handover whose program was killed, or gave up. */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -12,11 +12,13 @@
 #include "open.h"
 #include "output.h"
 #include "session.h"
+#include "signals.h"
 #include "transfer.h"
 
 struct arguments {
 	const char *prefix, *dir, *link_uri;
 	char session[SESSION_TEXT];
+	char listening[256]; /* the socket's path, while it is there */
 	enum resolve_decision decision;
 	bool side_given, json;
 	enum handover_side side;
@@ -158,8 +160,24 @@ static int open_devices(struct arguments *a, const struct journal_record *record
 
 static void print_listening(void *opaque, const char *where)
 {
-	(void)opaque;
+	struct arguments *a = opaque;
+	if (!strncmp(where, "unix:", 5))
+		snprintf(a->listening, sizeof(a->listening), "%s", where + 5);
 	fprintf(stderr, "vfmig resolve: waiting for the source at %s\n", where);
+}
+
+/* While devices or the link are opened, which may wait: nothing has to be put back, the journal says how far it came. */
+static void interrupt(void *opaque, enum signals_word word)
+{
+	struct arguments *a = opaque;
+	if (word == SIGNALS_ASK) {
+		fprintf(stderr, "vfmig resolve: session %s: opening the devices, or waiting for the other side\n", a->prefix);
+		return;
+	}
+	output_fail("resolve", "cancelled: session %s stays as it is", a->prefix);
+	if (a->listening[0])
+		unlink(a->listening);
+	_exit(EXIT_FAILED);
 }
 
 static int meet(struct arguments *a, const struct journal_record *record, struct resolve *r, struct vfmig_error *err)
@@ -177,8 +195,13 @@ static int meet(struct arguments *a, const struct journal_record *record, struct
 	opts->size = sizeof(*opts);
 	opts->timeout_ms = a->retry_ms;
 	opts->listening = print_listening;
-	int code = vfmig_link_open(a->link_uri ? a->link_uri : record->link,
+	opts->listening_opaque = a;
+	int code = signals_watch_begin(interrupt, a, err);
+	if (code < 0)
+		return code;
+	code = vfmig_link_open(a->link_uri ? a->link_uri : record->link,
 				   a->side == HANDOVER_SOURCE ? VFMIG_SAVE : VFMIG_LOAD, opts, &link, err);
+	signals_watch_end(); /* from here on the meeting itself looks for them */
 	/* Here all is settled; only the other side may be asking still. */
 	if (code < 0 && (session_has_ended(record) || r->state == HANDOVER_RUNS || r->state == HANDOVER_SUPERSEDED)) {
 		fprintf(stderr, "vfmig resolve: the other side was not met (%s)\n", err->message);
@@ -198,10 +221,19 @@ static void print_log(void *opaque, enum vfmig_log_level level, const char *line
 		fprintf(stderr, "vfmig resolve: %s\n", line);
 }
 
+static bool is_cancelled(void)
+{
+	enum signals_word word = signals_read();
+	if (word == SIGNALS_ASK)
+		fprintf(stderr, "vfmig resolve: meeting the other side\n");
+	return word == SIGNALS_CANCEL;
+}
+
 static int resolve(struct arguments *a, struct journal_record *record, struct vfmig_error *err)
 {
 	const struct log log = { print_log, NULL };
-	struct resolve r = { .session = a->session, .retry_ns = a->retry_ms * NS_PER_MS, .log = &log };
+	struct resolve r = { .session = a->session, .retry_ns = a->retry_ms * NS_PER_MS, .log = &log,
+			     .cancel_fd = signals_fd(), .cancels = is_cancelled };
 	int code = session_find(a->dir, a->prefix, a->session, err);
 	if (code == 0 && !a->side_given)
 		code = find_side(a, err);
@@ -221,7 +253,10 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 		printf("session %s, %s: %s since %s\n", a->session, handover_side_name(a->side),
 		       handover_state_name(record->state),
 		       text_escape(since, sizeof(since), record->since, strlen(record->since)));
-	code = open_devices(a, record, &r, err);
+	code = signals_watch_begin(interrupt, a, err);
+	if (code == 0)
+		code = open_devices(a, record, &r, err);
+	signals_watch_end();
 	if (code == 0)
 		code = resolve_begin(&r, a->decision, err);
 	record->state = r.state;
@@ -277,8 +312,9 @@ int cmd_resolve(int argc, char **argv)
 	struct vfmig_error err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_USAGE;
-	signal(SIGXFSZ, SIG_IGN); /* a journal has no room: that is an error, and no end in the middle */
-	int r = resolve(&a, &record, &err);
+	int r = signals_take(&err);
+	if (r == 0)
+		r = resolve(&a, &record, &err);
 	report(&a, &record, r, &err);
 	if (r < 0)
 		output_fail("resolve", "%s", err.message);

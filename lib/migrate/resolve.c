@@ -353,12 +353,16 @@ int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error 
 	h->journal = r->journal;
 	handover_resume(h, r->state);
 	while ((code = handover_step(h, err)) != HANDOVER_STEP_OVER) {
-		struct pollfd p;
+		struct pollfd p[2] = { { .fd = -1 }, { .fd = r->cancel_fd, .events = POLLIN } };
 		if (code > 0)
 			code = do_step(r, code, err);
 		if (code == -EAGAIN) {
-			p.fd = handover_wait(h, &p.events);
-			(void)poll(&p, 1, -1);
+			p[0].fd = handover_wait(h, &p[0].events);
+			(void)poll(p, 2, -1);
+			if (p[1].revents && r->cancels()) {
+				code = error_set(err, -ECANCELED, "cancelled: session %s stays as it is", r->session);
+				break;
+			}
 		} else if (code < 0) {
 			break;
 		}

@@ -22,6 +22,10 @@ struct resolve {
 	size_t num_devices;
 	bool state_gone; /* what they held ended with their program, or with an earlier incarnation of them */
 	uint64_t retry_ns;
+	/* The caller's, to be waited for in the meeting; when it is readable and cancels() says so, that ends with
+	 * -ECANCELED, and what is decided stays. -1: there is none. */
+	int cancel_fd;
+	bool (*cancels)(void);
 	const struct log *log;
 	struct handover handover;
 };

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 
@@ -256,6 +257,25 @@ def a_loaded_device_that_runs_all_the_same_is_not_reset(scratch):
         contains(result.err, "it was reset, or started by somebody")
         assert json.loads(run_ok("prove", "--json", move.b).out)["devices"][0]["step"] >= step
         equal((state_of(move.b), move.status("destination")["state"]), ("running", "prepared"))
+
+
+@test
+def a_resolve_that_waits_is_cancelled(scratch):
+    """It ends with a line, and the socket that it waited at is removed."""
+    with moving(scratch, Trigger("prepared", 1), kill("source"), SOON) as move:
+        finish(move.load)
+        for number in signal.SIGHUP, signal.SIGTERM:
+            process = move.resolve("destination", "--link", "unix:%s/waits" % scratch)
+            contains(process.stderr.readline(), "waiting for the source")
+            process.send_signal(signal.SIGUSR1)
+            contains(process.stderr.readline(), "waiting for the other side")
+            process.send_signal(number)
+            result = finish(process)
+            equal((result.code, os.path.exists(scratch + "/waits")), (1, False))
+            contains(result.err, "cancelled: session %s stays as it is" % move.session())
+        equal((move.status("source")["state"], move.status("destination")["state"]), ("decided", "prepared"))
+        equal([r.code for r in move.resolve_both()], [0, 0])
+        move.ends_at("destination")
 
 
 @test
