@@ -345,6 +345,20 @@ static int open_all(struct transfer *t, struct vfmig_error *err)
 	return vfmig_link_open(t->link_uri, t->direction, &t->link_options, &t->link, err);
 }
 
+/* The folder that nobody named is no reason not to move a device. */
+static void choose_journal(struct transfer *t)
+{
+	const char *folder = session_folder(t->journal);
+	bool unnamed = folder && !t->journal && !getenv("VFMIG_JOURNAL");
+	if (unnamed && access(folder, W_OK) < 0) {
+		char line[128];
+		snprintf(line, sizeof(line), "no journal is kept: %s: %s", folder, error_text(errno));
+		output_log(&t->output, VFMIG_LOG_WARNING, line);
+		folder = NULL;
+	}
+	t->journal = folder;
+}
+
 int transfer_open(struct transfer *t, struct vfmig_error *err)
 {
 	struct vfmig_link_options *opts = &t->link_options;
@@ -354,7 +368,7 @@ int transfer_open(struct transfer *t, struct vfmig_error *err)
 	opts->listening_opaque = t;
 	opts->further_connections = t->multifd_channels;
 	t->retry_for_ns = retry_for_ns(t);
-	t->journal = session_folder(t->journal);
+	choose_journal(t);
 	return open_all(t, err);
 }
 
