@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "command.h"
-#include "base/text.h"
 #include "device/device.h"
 #include "open.h"
 #include "output.h"
@@ -46,8 +45,9 @@ static const struct argp_option options[] = {
 	{ "run", OPT_RUN, NULL, 0, "Let a stopped device work again: its state is here and nowhere else", 0 },
 	{ "discard", OPT_DISCARD, NULL, 0, "Reset the device: its state is somewhere else, or not wanted", 0 },
 	{ "journal", OPT_JOURNAL, "DIR", 0,
-	  "Where save and load keep their journals, which may know where the state is ($VFMIG_JOURNAL, or " JOURNAL_FOLDER
-	  " if that is there)", 0 },
+	  "Where save and load keep their journals, which may know where the state is ($VFMIG_JOURNAL, "
+	  "or " JOURNAL_FOLDER " if that is there)",
+	  0 },
 	OPEN_OPTIONS,
 	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 0 },
 	{ 0 },
@@ -183,9 +183,7 @@ static void tell_where(const struct recover *a, enum way way)
 	if (way != RUN || !l->session[0] || l->side != HANDOVER_SOURCE ||
 	    (l->state != HANDOVER_DONE && l->state != HANDOVER_SENT) || a->json)
 		return;
-	char link[TEXT_ESCAPED_SIZE(sizeof(l->link))];
-	printf("session %s put its state into %s: it is there, too\n", l->session,
-	       text_escape(link, sizeof(link), l->link, strlen(l->link)));
+	output_line("session %s put its state into %s: it is there, too", l->session, l->link);
 }
 
 /* ------------------------------------------------------------------- deeds */
@@ -236,7 +234,7 @@ static int recover(struct recover *a, struct vfmig_error *err)
 	r = vfmig_device_state(device, &a->before, err);
 	a->after = a->before;
 	if (r == 0 && !a->json)
-		printf("%s is %s: %s\n", a->uri, vfmig_state_name(a->before), states[a->before].meaning);
+		output_line("%s is %s: %s", a->uri, vfmig_state_name(a->before), states[a->before].meaning);
 	if (r == 0)
 		r = ask_folder(a, device, err);
 	if (r == 0)
@@ -244,7 +242,7 @@ static int recover(struct recover *a, struct vfmig_error *err)
 	struct vfmig_error ignored;
 	(void)vfmig_device_state(device, &a->after, r < 0 ? &ignored : err);
 	if (r == 0 && !a->json)
-		printf("%s is now %s%s\n", a->uri, vfmig_state_name(a->after),
+		output_line("%s is now %s%s", a->uri, vfmig_state_name(a->after),
 		       choose(a) == RESET ? ": it was reset" : "");
 	journal_close(a->journal);
 	journal_record_clear(&a->last);
@@ -279,6 +277,7 @@ int cmd_recover(int argc, char **argv)
 	struct vfmig_error err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_USAGE;
+	output_never_wait(true);
 	signal(SIGXFSZ, SIG_IGN); /* a journal has no room: that is an error, and no end in the middle */
 	int r = recover(&a, &err);
 	if (a.json)

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/text.h"
 #include "command.h"
 #include "migrate/resolve.h"
 #include "open.h"
@@ -163,15 +162,16 @@ static void print_listening(void *opaque, const char *where)
 	struct arguments *a = opaque;
 	if (!strncmp(where, "unix:", 5))
 		snprintf(a->listening, sizeof(a->listening), "%s", where + 5);
-	fprintf(stderr, "vfmig resolve: waiting for the source at %s\n", where);
+	output_note("resolve", "waiting for the source at %s", where);
 }
 
-/* While devices or the link are opened, which may wait: nothing has to be put back, the journal says how far it came. */
+/* While devices or the link are opened, which may wait: nothing has to be put back, the journal says how far it came.
+ */
 static void interrupt(void *opaque, enum signals_word word)
 {
 	struct arguments *a = opaque;
 	if (word == SIGNALS_ASK) {
-		fprintf(stderr, "vfmig resolve: session %s: opening the devices, or waiting for the other side\n", a->prefix);
+		output_note("resolve", "session %s: opening the devices, or waiting for the other side", a->prefix);
 		return;
 	}
 	output_fail("resolve", "cancelled: session %s stays as it is", a->prefix);
@@ -204,7 +204,7 @@ static int meet(struct arguments *a, const struct journal_record *record, struct
 	signals_watch_end(); /* from here on the meeting itself looks for them */
 	/* Here all is settled; only the other side may be asking still. */
 	if (code < 0 && (session_has_ended(record) || r->state == HANDOVER_RUNS || r->state == HANDOVER_SUPERSEDED)) {
-		fprintf(stderr, "vfmig resolve: the other side was not met (%s)\n", err->message);
+		output_note("resolve", "the other side was not met (%s)", err->message);
 		return 0;
 	}
 	if (code < 0)
@@ -218,14 +218,14 @@ static void print_log(void *opaque, enum vfmig_log_level level, const char *line
 {
 	(void)opaque;
 	if (level != VFMIG_LOG_DEBUG)
-		fprintf(stderr, "vfmig resolve: %s\n", line);
+		output_note("resolve", "%s", line);
 }
 
 static bool is_cancelled(void)
 {
 	enum signals_word word = signals_read();
 	if (word == SIGNALS_ASK)
-		fprintf(stderr, "vfmig resolve: meeting the other side\n");
+		output_note("resolve", "meeting the other side");
 	return word == SIGNALS_CANCEL;
 }
 
@@ -248,11 +248,9 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 	r.side = a->side;
 	r.state = record->state;
 	r.peer = record->peer;
-	char since[TEXT_ESCAPED_SIZE(sizeof(record->since))];
 	if (!a->json)
-		printf("session %s, %s: %s since %s\n", a->session, handover_side_name(a->side),
-		       handover_state_name(record->state),
-		       text_escape(since, sizeof(since), record->since, strlen(record->since)));
+		output_line("session %s, %s: %s since %s", a->session, handover_side_name(a->side),
+			    handover_state_name(record->state), record->since);
 	code = signals_watch_begin(interrupt, a, err);
 	if (code == 0)
 		code = open_devices(a, record, &r, err);
@@ -274,10 +272,8 @@ static void print_devices(const struct arguments *a)
 	for (size_t i = 0; i < TRANSFER_MAX && a->devices[i]; i++) {
 		enum vfmig_state state;
 		bool told = vfmig_device_state(a->devices[i], &state, NULL) == 0;
-		const char *name = vfmig_device_name(a->devices[i]);
-		char clean[TEXT_ESCAPED_SIZE(256)];
-		printf("  %s is %s\n", text_escape(clean, sizeof(clean), name, strlen(name)),
-		       told ? vfmig_state_name(state) : "in a state that it does not tell");
+		output_line("  %s is %s", vfmig_device_name(a->devices[i]),
+			    told ? vfmig_state_name(state) : "in a state that it does not tell");
 	}
 }
 
@@ -291,7 +287,7 @@ static void report(const struct arguments *a, const struct journal_record *recor
 		return;
 	}
 	if (code == 0) {
-		printf("now %s: %s\n", handover_state_name(record->state), session_meaning(record));
+		output_line("now %s: %s", handover_state_name(record->state), session_meaning(record));
 		print_devices(a);
 	}
 }
@@ -312,6 +308,7 @@ int cmd_resolve(int argc, char **argv)
 	struct vfmig_error err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &a))
 		return EXIT_USAGE;
+	output_never_wait(true); /* nobody who does not read keeps a device stopped */
 	int r = signals_take(&err);
 	if (r == 0)
 		r = resolve(&a, &record, &err);

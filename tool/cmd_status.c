@@ -74,9 +74,10 @@ static void print_leftover(void *opaque, const char *path)
 static void print_text(const struct status *s, const struct journal_record *r)
 {
 	char since[TEXT_ESCAPED_SIZE(sizeof(r->since))], line[TEXT_ESCAPED_SIZE(1024)];
-	printf("%s %s: %s since %s%s%s\n  %s\n", r->session, handover_side_name(r->side),
-	       handover_state_name(r->state), text_escape(since, sizeof(since), r->since, strlen(r->since)), r->by_person ? ", by a person's word" : "",
-	       r->busy ? "; a program is at work on it" : "", session_meaning(r));
+	printf("%s %s: %s since %s%s%s\n  %s\n", r->session, handover_side_name(r->side), handover_state_name(r->state),
+	       text_escape(since, sizeof(since), r->since, strlen(r->since)),
+	       r->by_person ? ", by a person's word" : "", r->busy ? "; a program is at work on it" : "",
+	       session_meaning(r));
 	for (size_t i = 0; i < r->num_devices; i++) {
 		snprintf(line, sizeof(line), "%s%s%s", r->devices[i].uri, r->devices[i].id[0] ? " as " : "",
 			 r->devices[i].id);

@@ -53,7 +53,8 @@ int session_find(const char *dir, const char *prefix, char ret[SESSION_TEXT], st
 	if (!s.found[0])
 		return error_set(err, -ENOENT, "session %s: no journal of it in %s", prefix, dir);
 	if (s.twice)
-		return error_set(err, -ENOTUNIQ, "session %s: several in %s begin so: give more of its id", prefix, dir);
+		return error_set(err, -ENOTUNIQ, "session %s: several in %s begin so: give more of its id", prefix,
+				 dir);
 	strcpy(ret, s.found);
 	return 0;
 }
@@ -164,8 +165,8 @@ static void tell(const struct journal_record *r, const char *dir, const char *wh
 	FILE *f = open_memstream(&text, &length);
 	if (!f)
 		return;
-	fprintf(f, "vfmig resolve %s%s%s --side %s --journal ", r->session, decision ? " " : "", decision ? decision : "",
-		handover_side_name(r->side));
+	fprintf(f, "vfmig resolve %s%s%s --side %s --journal ", r->session, decision ? " " : "",
+		decision ? decision : "", handover_side_name(r->side));
 	add_word(f, realpath(dir, resolved) ? resolved : dir);
 	if (!decision && r->tls_creds[0]) {
 		fputs(" --tls-creds ", f);

@@ -195,7 +195,8 @@ int access_feature(struct access *a, uint32_t flags, void *data, size_t length, 
 
 int access_identify(struct access *a, struct access_identity *ret, struct vfmig_error *err)
 {
-	return a->ops->identify ? a->ops->identify(a, ret, err) : unsupported(a, "a name that outlives its connection", err);
+	return a->ops->identify ? a->ops->identify(a, ret, err)
+				: unsupported(a, "a name that outlives its connection", err);
 }
 
 void access_close(struct access *a)

@@ -171,9 +171,11 @@ static int run_on(struct handover *h, enum message cause, struct vfmig_error *er
 static void tell_two_run(const struct handover *h, const struct rule *rule)
 {
 	if (rule->heard == RUNNING)
-		log_line(h->log, VFMIG_LOG_WARNING,
-			 "session %s: TWO RUN: the destination runs the device, and it was let run from here, too, by a "
-			 "person's word: stop one of them now ('vfmig recover URI --discard' resets it)", h->session);
+		log_line(
+		    h->log, VFMIG_LOG_WARNING,
+		    "session %s: TWO RUN: the destination runs the device, and it was let run from here, too, by a "
+		    "person's word: stop one of them now ('vfmig recover URI --discard' resets it)",
+		    h->session);
 }
 
 /* Enters the rule's state. 0, a step for the caller, -errno. */

@@ -30,10 +30,11 @@ static int not_the_same(const struct handover *h, struct vfmig_error *err)
 static void tell_journal(const struct handover *h, bool theirs)
 {
 	if (theirs != (h->journal != NULL))
-		log_line(h->log, VFMIG_LOG_WARNING,
-			 "%s: %s keeps no journal and %s does: a program that is killed at the switch may leave it open who "
-			 "runs the devices; --journal DIR on both sides settles that", h->link->name,
-			 theirs ? "this side" : "the other side", theirs ? "the other side" : "this side");
+		log_line(
+		    h->log, VFMIG_LOG_WARNING,
+		    "%s: %s keeps no journal and %s does: a program that is killed at the switch may leave it open who "
+		    "runs the devices; --journal DIR on both sides settles that",
+		    h->link->name, theirs ? "this side" : "the other side", theirs ? "the other side" : "this side");
 }
 
 int handover_pong(struct handover *h, uint32_t value, struct vfmig_error *err)

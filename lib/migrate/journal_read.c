@@ -262,12 +262,17 @@ int journal_list(const char *dir, journal_list_fn *fn, void *opaque, struct vfmi
 static int check_one(const struct stat *st, uid_t also, const char *path, struct vfmig_error *err)
 {
 	if (st->st_uid != geteuid() && st->st_uid != 0 && st->st_uid != also)
-		return error_set(err, -EPERM, "%s: it belongs to user %u, so what it says is not followed; expected "
-				 "yours or root's (a load of vfmig 0.1.0 as root leaves one like this: look at it, then chown "
-				 "it)", path, st->st_uid);
+		return error_set(
+		    err, -EPERM,
+		    "%s: it belongs to user %u, so what it says is not followed; expected "
+		    "yours or root's (a load of vfmig 0.1.0 as root leaves one like this: look at it, then chown "
+		    "it)",
+		    path, st->st_uid);
 	if (st->st_mode & (S_IWGRP | S_IWOTH))
-		return error_set(err, -EPERM, "%s: others may write to it (mode %04o), so what it says is not followed: "
-				 "chmod go-w", path, st->st_mode & 07777);
+		return error_set(err, -EPERM,
+				 "%s: others may write to it (mode %04o), so what it says is not followed: "
+				 "chmod go-w",
+				 path, st->st_mode & 07777);
 	return 0;
 }
 

@@ -131,9 +131,11 @@ static int name_devices(struct asking *a)
 		if (r < 0)
 			return r;
 		if (!d->who.name[0] && strncmp(d->uri, "sim:", 4))
-			log_line(a->claim->log, VFMIG_LOG_WARNING,
-				 "%s: it cannot be told from other devices later, so the journals in %s do not keep two "
-				 "sessions of it apart", one->name, a->claim->dir);
+			log_line(
+			    a->claim->log, VFMIG_LOG_WARNING,
+			    "%s: it cannot be told from other devices later, so the journals in %s do not keep two "
+			    "sessions of it apart",
+			    one->name, a->claim->dir);
 		a->whose[a->num_devices++] = one;
 	}
 	return 0;
@@ -224,19 +226,22 @@ static bool has_all(const struct asking *a, const struct journal_record *r)
 /* May the session be left behind? */
 static int judge_session(const struct asking *a, const struct journal_record *r)
 {
-	const char *uri = r->devices[0].uri, *side = handover_side_name(r->side), *state = handover_state_name(r->state);
+	const char *uri = r->devices[0].uri, *side = handover_side_name(r->side),
+		   *state = handover_state_name(r->state);
 	for (size_t i = 0; i < r->num_devices; i++)
 		for (size_t k = 0; k < a->num_devices; k++)
 			if (is_same(&r->devices[i], &a->devices[k]))
 				uri = a->devices[k].uri;
 	if (r->busy)
-		return error_set(a->err, -EBUSY, "%s: a program is at work on it in session %s (%s, %s)", uri, r->session,
-				 side, state);
+		return error_set(a->err, -EBUSY, "%s: a program is at work on it in session %s (%s, %s)", uri,
+				 r->session, side, state);
 	if (!ledger_is_open(r) || is_gone(a, r))
 		return 0;
 	if (!consents(a, r))
-		return error_set(a->err, -EPERM, "%s: session %s still has it (%s, %s): 'vfmig resolve %s --journal %s' "
-				 "ends that", uri, r->session, side, state, r->session, a->claim->dir);
+		return error_set(a->err, -EPERM,
+				 "%s: session %s still has it (%s, %s): 'vfmig resolve %s --journal %s' "
+				 "ends that",
+				 uri, r->session, side, state, r->session, a->claim->dir);
 	if (!has_all(a, r))
 		return error_set(a->err, -EPERM, "%s: session %s has other devices, too: all of them or none", uri,
 				 r->session);
@@ -255,8 +260,10 @@ static int judge_stopped(const struct asking *a, const struct journal_device *d,
 				 "at work somewhere else; if it is here alone, 'vfmig recover %s --run' lets it work",
 				 d->uri, a->claim->dir, d->uri);
 	if (last->state == HANDOVER_LOADING)
-		return error_set(a->err, -EPERM, "%s: it is stopped with what session %s was loading; that works at its "
-				 "source", d->uri, last->session);
+		return error_set(a->err, -EPERM,
+				 "%s: it is stopped with what session %s was loading; that works at its "
+				 "source",
+				 d->uri, last->session);
 	if (last->side != HANDOVER_SOURCE || (last->state != HANDOVER_DONE && last->state != HANDOVER_SUPERSEDED) ||
 	    (file && a->claim->peer == JOURNAL_PEER_FILE))
 		return 0;
@@ -273,9 +280,10 @@ static int judge_save(const struct asking *a, const struct journal_device *d, co
 	if (now == VFMIG_STATE_STOP)
 		return judge_stopped(a, d, last);
 	if (now == VFMIG_STATE_RUNNING && last && last->side == HANDOVER_SOURCE && last->state == HANDOVER_DONE)
-		log_line(a->claim->log, VFMIG_LOG_WARNING,
-			 "%s: session %s gave it away, and it runs again: what it holds is taken for a state of its own",
-			 d->uri, last->session);
+		log_line(
+		    a->claim->log, VFMIG_LOG_WARNING,
+		    "%s: session %s gave it away, and it runs again: what it holds is taken for a state of its own",
+		    d->uri, last->session);
 	return 0;
 }
 
@@ -289,9 +297,11 @@ static int judge_load(const struct asking *a, const struct journal_device *d, co
 		return 0;
 	if (now != VFMIG_STATE_RUNNING && !last->held)
 		return 0;
-	return error_set(a->err, -EPERM, "%s: it works here since session %s (%s, %s), and a load would end that; if its "
-			 "work is not wanted any more: 'vfmig recover %s --discard'", d->uri, last->session,
-			 handover_side_name(last->side), handover_state_name(last->state), d->uri);
+	return error_set(a->err, -EPERM,
+			 "%s: it works here since session %s (%s, %s), and a load would end that; if its "
+			 "work is not wanted any more: 'vfmig recover %s --discard'",
+			 d->uri, last->session, handover_side_name(last->side), handover_state_name(last->state),
+			 d->uri);
 }
 
 static int judge(struct asking *a)
@@ -300,7 +310,8 @@ static int judge(struct asking *a)
 	for (size_t i = 0; i < a->past.count; i++)
 		found |= consents(a, &a->past.list[i]);
 	if (!found)
-		return error_set(a->err, -ENOENT, "session %s: no %s's journal in %s says that it had one of these devices",
+		return error_set(a->err, -ENOENT,
+				 "session %s: no %s's journal in %s says that it had one of these devices",
 				 a->claim->consent, handover_side_name(a->claim->side), a->claim->dir);
 	for (size_t i = 0; i < a->past.count; i++) {
 		int r = judge_session(a, &a->past.list[i]);
@@ -466,8 +477,8 @@ int ledger_claim(const struct ledger_claim *claim, struct journal **ret, struct 
 
 /* ---------------------------------------------------------------- looking */
 
-
-static int look(const char *dir, const struct journal_device *d, size_t count, struct past *ret, struct vfmig_error *err)
+static int look(const char *dir, const struct journal_device *d, size_t count, struct past *ret,
+		struct vfmig_error *err)
 {
 	struct vfmig_error own;
 	const struct ledger_claim claim = { .dir = dir };
@@ -484,7 +495,8 @@ int ledger_check_last(const char *dir, const struct journal_record *record, stru
 {
 	struct past past;
 	/* What is over here is only told to the other side, who may wait for it. */
-	if (record->state == HANDOVER_RUNS || record->state == HANDOVER_SUPERSEDED || record->state == HANDOVER_REPLACED ||
+	if ((record->state == HANDOVER_RUNS && !record->told) || record->state == HANDOVER_SUPERSEDED ||
+	    record->state == HANDOVER_REPLACED ||
 	    (record->state == HANDOVER_ABANDONED && record->by_person))
 		return 0;
 	int r = look(dir, record->devices, record->num_devices, &past, err);
@@ -492,10 +504,11 @@ int ledger_check_last(const char *dir, const struct journal_record *record, stru
 		const struct journal_record *later = &past.list[i];
 		if (strcmp(later->session, record->session) && is_later(later, record) &&
 		    later->state != HANDOVER_WAITING)
-			r = error_set(err, -EPERM,
-				      "the device was in a later session, %s, and what it holds is that one's: nothing is "
-				      "left to be done in %s (its journal may be removed)",
-				      later->session, record->session);
+			r = error_set(
+			    err, -EPERM,
+			    "the device was in a later session, %s, and what it holds is that one's: nothing is "
+			    "left to be done in %s (its journal may be removed)",
+			    later->session, record->session);
 	}
 	forget(&past);
 	return r;

@@ -100,11 +100,13 @@ static int begin_stopped(struct resolve *r, enum resolve_decision decision, stru
 	if (r->state_gone)
 		return gone_here(r, "the devices ended with the program that had them, or were started anew", err);
 	if (states & 1u << VFMIG_STATE_RUNNING && !person)
-		return error_set(err, -EPERM,
-				 "session %s: a device that was left stopped is running: if it was started again with its "
-				 "work, by somebody or by a save that could not write so: 'vfmig resolve %s source' on both "
-				 "sides; if it was reset, and the destination has the state: 'vfmig resolve %s destination' "
-				 "on both sides", r->session, r->session, r->session);
+		return error_set(
+		    err, -EPERM,
+		    "session %s: a device that was left stopped is running: if it was started again with its "
+		    "work, by somebody or by a save that could not write so: 'vfmig resolve %s source' on both "
+		    "sides; if it was reset, and the destination has the state: 'vfmig resolve %s destination' "
+		    "on both sides",
+		    r->session, r->session, r->session);
 	code = run_on(r, person, err);
 	return code < 0 ? code : !person && r->peer == JOURNAL_PEER_VFMIG;
 }
@@ -112,10 +114,12 @@ static int begin_stopped(struct resolve *r, enum resolve_decision decision, stru
 static int begin_sent(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
 {
 	if (decision == RESOLVE_MEET)
-		return error_set(err, -EPERM, "session %s: the end of the state was sent, and whether it arrived is not "
-				 "known here: look there, then say 'vfmig resolve %s destination' if the devices are there, "
-				 "or 'vfmig resolve %s source' if they certainly are not", r->session, r->session,
-				 r->session);
+		return error_set(
+		    err, -EPERM,
+		    "session %s: the end of the state was sent, and whether it arrived is not "
+		    "known here: look there, then say 'vfmig resolve %s destination' if the devices are there, "
+		    "or 'vfmig resolve %s source' if they certainly are not",
+		    r->session, r->session, r->session);
 	if (decision == RESOLVE_DESTINATION)
 		return write_state(r, HANDOVER_DONE, true, err);
 	if (r->state_gone)
@@ -209,8 +213,9 @@ static int start_committed(struct resolve *r, struct vfmig_error *err)
 				 "the destination was committed, and its devices do not hold the state any more: "
 				 "whether they ran cannot be known");
 	if (states == 1u << VFMIG_STATE_RUNNING)
-		log_line(r->log, VFMIG_LOG_WARNING,
-			 "the device runs already: as it was started, unless it was reset since, which nobody can tell");
+		log_line(
+		    r->log, VFMIG_LOG_WARNING,
+		    "the device runs already: as it was started, unless it was reset since, which nobody can tell");
 	else
 		code = run_all(r, err);
 	return code < 0 ? code : write_state(r, HANDOVER_RUNNING, false, err);
@@ -220,13 +225,15 @@ static int start_committed(struct resolve *r, struct vfmig_error *err)
 static int found_running(const struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
 {
 	if (decision == RESOLVE_DESTINATION)
-		return error_set(err, -ENODATA,
-				 "the device does not hold what was loaded any more: it runs, so it was reset or started "
-				 "since; the state can only be at the source");
-	return error_set(err, -EPERM,
-			 "session %s: the device was left stopped with the state, and it runs: it was reset, or started by "
-			 "somebody; if nothing of the state runs here: 'vfmig resolve %s source' on both sides", r->session,
-			 r->session);
+		return error_set(
+		    err, -ENODATA,
+		    "the device does not hold what was loaded any more: it runs, so it was reset or started "
+		    "since; the state can only be at the source");
+	return error_set(
+	    err, -EPERM,
+	    "session %s: the device was left stopped with the state, and it runs: it was reset, or started by "
+	    "somebody; if nothing of the state runs here: 'vfmig resolve %s source' on both sides",
+	    r->session, r->session);
 }
 
 static int begin_prepared(struct resolve *r, enum resolve_decision decision, struct vfmig_error *err)
@@ -267,9 +274,11 @@ static int begin_committed(struct resolve *r, enum resolve_decision decision, st
 		return states & 1u << VFMIG_STATE_RUNNING ? refuse(r, "the device runs here", err) :
 							    abandon(r, !r->state_gone, true, err);
 	if (r->peer == JOURNAL_PEER_QEMU && decision == RESOLVE_MEET)
-		return error_set(err, -EPERM, "session %s: whether the QEMU that sent the state runs on is not known here: "
+		return error_set(err, -EPERM,
+				 "session %s: whether the QEMU that sent the state runs on is not known here: "
 				 "look there, then say 'vfmig resolve %s source' if it does, or 'vfmig resolve %s "
-				 "destination' if it certainly does not", r->session, r->session, r->session);
+				 "destination' if it certainly does not",
+				 r->session, r->session, r->session);
 	code = start_committed(r, err);
 	return code < 0 ? code : decision == RESOLVE_MEET && agreed;
 }

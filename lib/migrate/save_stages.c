@@ -89,7 +89,8 @@ static int claim_devices(struct vfmig_save *s, struct vfmig_error *err)
 				      .consent = s->opts.again, .peer = save_peer(s), .link = s->link,
 				      .participants = &s->participants, .log = &s->log };
 	if (!s->opts.journal && s->opts.again)
-		return error_set(err, -EINVAL, "consent to save session %s again, without a journal that says what it was",
+		return error_set(err, -EINVAL,
+				 "consent to save session %s again, without a journal that says what it was",
 				 s->opts.again);
 	if (!s->opts.journal)
 		return 0;
@@ -153,9 +154,11 @@ int save_greet(struct vfmig_save *s, struct vfmig_error *err)
 		put_be32(ping, h->journal ? WIRE_HANDOVER_JOURNAL : WIRE_HANDOVER_NO_JOURNAL);
 		writer_command(s->writer, WIRE_COMMAND_PING, ping, sizeof(ping));
 	} else if (h->journal) {
-		log_line(&s->log, VFMIG_LOG_INFO,
-			 "%s: the other side is QEMU, which runs the devices before it says so: once the end is sent, only "
-			 "it or a person knows where they are", s->link->name);
+		log_line(
+		    &s->log, VFMIG_LOG_INFO,
+		    "%s: the other side is QEMU, which runs the devices before it says so: once the end is sent, only "
+		    "it or a person knows where they are",
+		    s->link->name);
 	}
 	enter(s, SETUP);
 	return 0;
@@ -432,7 +435,8 @@ int save_take_back(struct vfmig_save *s, struct vfmig_error *err)
 	int r = note_taking_back(s, err);
 	if (r < 0) {
 		participants_cleanup(&s->participants);
-		return error_prefix(err, r, "the devices stay stopped, as the journal may say that they were given away");
+		return error_prefix(err, r,
+				    "the devices stay stopped, as the journal may say that they were given away");
 	}
 	s->status.source_may_run = participants_undo(&s->participants, err);
 	if (s->status.source_may_run)

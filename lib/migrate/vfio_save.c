@@ -83,9 +83,11 @@ static int save_setup(void *opaque, struct vfmig_writer *w, struct vfmig_error *
 	struct vfio_save *s = opaque;
 	int r = vfio_state_begin(&s->state, s->device, &s->initial, err);
 	if (r == 0 && s->initial == VFMIG_STATE_STOP && s->no_journal)
-		log_line(s->log, VFMIG_LOG_WARNING,
-			 "%s: it is stopped, and no journal tells why: if its state was moved, another device may be at "
-			 "work with it", vfmig_device_name(s->device));
+		log_line(
+		    s->log, VFMIG_LOG_WARNING,
+		    "%s: it is stopped, and no journal tells why: if its state was moved, another device may be at "
+		    "work with it",
+		    vfmig_device_name(s->device));
 	if (r == 0)
 		r = pci_config_read(s->device, &s->config, err);
 	bool precopy = s->initial == VFMIG_STATE_RUNNING && !s->no_precopy;

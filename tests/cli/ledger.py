@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""ledger.py: what a folder of journals lets a second session of a device do: retries, other destinations, old sessions."""
+"""ledger.py: what a folder of journals lets a second session of a device do: retries, old sessions, other peers."""
 import contextlib
 import glob
 import json

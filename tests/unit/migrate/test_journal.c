@@ -22,7 +22,9 @@ struct fixture {
 
 static int create(const struct fixture *f, struct journal **ret, struct vfmig_error *err)
 {
-	const struct journal_head head = { .session = f->session, .side = HANDOVER_SOURCE, .order = 1, .link = "unix:/l" };
+	const struct journal_head head = {
+		.session = f->session, .side = HANDOVER_SOURCE, .order = 1, .link = "unix:/l"
+	};
 	return journal_create(f->dir, &head, ret, err);
 }
 
