@@ -66,7 +66,7 @@ class Relay:
     def __init__(self, at, to, trigger, fault, channels=0):
         self.to, self.trigger, self.fault, self.channels = to, trigger, fault, channels
         self.peers = {}  # of the channels' sockets: the other end
-        self.struck = threading.Event()
+        self.struck, self.done = threading.Event(), threading.Event()  # the fault has begun, and is over
         self.listener = socket.socket(socket.AF_INET if isinstance(at, tuple) else socket.AF_UNIX)
         self.listener.bind(at)
         self.listener.listen(8)
@@ -169,7 +169,10 @@ class Relay:
             target.sendall(data if strike is None else data[:strike])
             if strike is not None:
                 self.struck.set()
-                self.fault(self)
+                try:
+                    self.fault(self)
+                finally:
+                    self.done.set()
                 if self.pair:
                     target.sendall(data[strike:])
         except OSError:
