@@ -203,7 +203,8 @@ static int meet(struct arguments *a, const struct journal_record *record, struct
 				   a->side == HANDOVER_SOURCE ? VFMIG_SAVE : VFMIG_LOAD, opts, &link, err);
 	signals_watch_end(); /* from here on the meeting itself looks for them */
 	/* Here all is settled; only the other side may be asking still. */
-	if (code < 0 && (session_has_ended(record) || r->state == HANDOVER_RUNS || r->state == HANDOVER_SUPERSEDED)) {
+	if (code < 0 && (session_has_ended(record) || r->state == HANDOVER_RUNS || r->state == HANDOVER_SUPERSEDED ||
+			 r->state == HANDOVER_ABANDONED)) {
 		output_note("resolve", "the other side was not met (%s)", err->message);
 		return 0;
 	}
@@ -248,6 +249,7 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 	r.side = a->side;
 	r.state = record->state;
 	r.peer = record->peer;
+	r.by_person = record->by_person;
 	if (!a->json)
 		output_line("session %s, %s: %s since %s", a->session, handover_side_name(a->side),
 			    handover_state_name(record->state), record->since);

@@ -138,6 +138,8 @@ bool session_has_ended(const struct journal_record *r)
 		return r->version == 1;
 	if (r->state == HANDOVER_SUPERSEDED)
 		return !agreed;
+	if (r->state == HANDOVER_ABANDONED && r->by_person) /* a source that has decided waits for that word */
+		return r->told || !agreed;
 	return meanings[r->state].ended;
 }
 
@@ -191,6 +193,8 @@ void session_commands(const struct journal_record *r, const char *dir, session_c
 	} else if (r->state == HANDOVER_COMMITTED && r->peer == JOURNAL_PEER_QEMU) {
 		tell(r, dir, "if the source does not run", "destination", fn, opaque);
 		tell(r, dir, "if it runs", "source", fn, opaque);
+	} else if (r->state == HANDOVER_ABANDONED) {
+		tell(r, dir, "to tell the source", NULL, fn, opaque);
 	} else if (r->state == HANDOVER_RUNS || r->state == HANDOVER_SUPERSEDED) {
 		tell(r, dir, "to tell the destination", NULL, fn, opaque);
 	} else {

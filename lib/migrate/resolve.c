@@ -354,7 +354,7 @@ static int do_step(struct resolve *r, int step, struct vfmig_error *err)
 
 int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error *err)
 {
-	static const struct journal_line told = { .told = true };
+	static const struct journal_line told = { .told = true }, gone = { .told = true, .by_person = true };
 	struct handover *h = &r->handover;
 	int code = handover_init(h, r->side, link, r->session, r->retry_ns, r->log, err);
 	if (code < 0)
@@ -378,6 +378,8 @@ int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error 
 	}
 	if (code > 0 && h->told && journal_state(r->journal) == HANDOVER_RUNS)
 		code = journal_write(r->journal, HANDOVER_RUNS, &told, err);
+	if (code > 0 && h->over && r->by_person && journal_state(r->journal) == HANDOVER_ABANDONED)
+		code = journal_write(r->journal, HANDOVER_ABANDONED, &gone, err);
 	r->state = journal_state(r->journal);
 	handover_clear(h);
 	r->journal = NULL;
