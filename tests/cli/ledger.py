@@ -164,6 +164,21 @@ def status_tells_of_the_last_session(scratch):
 
 
 @test
+def a_destination_that_gave_up_by_a_word_is_still_asked(scratch):
+    """The source has decided and cannot take that back before it hears so: status at the destination says how."""
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first:
+        session = lose(a, b, source, first, at(DECIDED), "save")
+        equal(b.run("resolve", session, "source").code, 0)
+        found = status(b.folder)[0]
+        equal((found["state"], found["ended"]), ("abandoned", False))
+        contains(found["commands"][0]["command"], "vfmig resolve " + session)
+        equal(resolve_both(session, a, b), [0, 0])
+        equal((a.states(), state_of(source), status(b.folder)[0]["ended"]), (["runs"], "running", True))
+        run_ok("prove", source)
+
+
+@test
 def a_resolve_without_room_is_an_error(scratch):
     with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
             device(scratch, "b", *IDLE) as first:

@@ -109,6 +109,15 @@ def rescue(world, truth, records):
                 truth = world.truth()
                 if truth.working():
                     return truth, "a person's resolve"
+            if s["name"] == d.name and s["last"] and s["side"] == "source" and s["other"] and \
+                    s["state"] == "decided":  # as the message says: on both sides
+                both = [world.start("resolve", s["session"], "--side", o["side"], "--journal", o["folder"], "--retry-for",
+                                    "400") for o in (s, s["other"])]
+                for process in both:
+                    world.finish(process)
+                truth = world.truth()
+                if truth.working():
+                    return truth, "resolve on both sides"
         if d.step == 0:
             continue
         _, out, err = world.run("recover", world.uri(d.name), "--run", "--journal", world.folder(d.name))
