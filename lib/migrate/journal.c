@@ -229,13 +229,25 @@ int journal_lock(int fd, int command)
 	return command == F_OFD_GETLK && whole.l_type != F_UNLCK ? -EBUSY : 0;
 }
 
-/* A reader that does not lock may see the file before its first line is there: that is no session yet. */
+/* Its name in the folder, once the first line is there: a crash in between leaves nothing that a reader takes for one. */
+static int name_first(struct journal *j, const char *name, struct vfmig_error *err)
+{
+	if (renameat2(j->dir_fd, j->name, j->dir_fd, name, RENAME_NOREPLACE) < 0)
+		return error_errno(err, -errno, "journal %s", j->path);
+	snprintf(j->name, sizeof(j->name), "%s", name);
+	return fsync(j->dir_fd) < 0 ? error_errno(err, -errno, "journal directory %s: fsync", j->dir) : 0;
+}
+
 int journal_create(const char *dir, const struct journal_head *head, struct journal **ret, struct vfmig_error *err)
 {
 	struct journal *j;
+	char name[sizeof(j->name)];
 	int r = journal_open_dir(dir, head->session, head->side, &j, err);
 	if (r < 0)
 		return r;
+	memcpy(name, j->name, sizeof(name));
+	strcpy(j->name, JOURNAL_NEW);
+	(void)!unlinkat(j->dir_fd, j->name, 0); /* one that was killed left it: the folder is locked */
 	j->fd = openat(j->dir_fd, j->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	r = j->fd < 0 ? -errno : journal_lock(j->fd, F_OFD_SETLK);
 	if (r < 0) {
@@ -247,8 +259,8 @@ int journal_create(const char *dir, const struct journal_head *head, struct jour
 	j->state = head->side == HANDOVER_SOURCE ? HANDOVER_SAVING : HANDOVER_WAITING;
 	add_state(o, j->state);
 	r = append(j, o, err);
-	if (r == 0 && fsync(j->dir_fd) < 0)
-		r = error_errno(err, -errno, "journal directory %s: fsync", dir);
+	if (r == 0)
+		r = name_first(j, name, err);
 	if (r < 0) {
 		journal_discard(j);
 		return r;

@@ -8,6 +8,7 @@
 #define JOURNAL_VERSION 2u /* 1: without order, peer and the devices' names */
 #define JOURNAL_MAX (1u << 20) /* 64 devices with the longest names, and some 10 states, are less than 200 KiB */
 #define JOURNAL_DEVICES_MAX 256u
+#define JOURNAL_NEW ".new" /* the file's name until its first line is there */
 
 struct journal {
 	int fd, dir_fd;
