@@ -179,6 +179,20 @@ def a_destination_that_gave_up_by_a_word_is_still_asked(scratch):
 
 
 @test
+def a_journal_that_was_never_begun_is_none(scratch):
+    """Killed before its first line was written: that blocks neither status nor the next save."""
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", *AT_WORK) as source:
+        for call in "pwrite64", "fsync":
+            killed = subprocess.run(["strace", "-qq", "-f", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+                                     "inject=%s:signal=KILL:when=1" % call, VFMIG, "save", source, "-o",
+                                     "file:%s/state" % scratch, "--journal", a.folder], capture_output=True, check=False)
+            assert killed.returncode != 0
+            equal(a.states(), [])
+        equal(finish(a.save(source, link="file:%s/state" % scratch)).code, 0)
+        equal(os.listdir(a.folder), [status(a.folder)[0]["session"] + ".source"])
+
+
+@test
 def a_resolve_without_room_is_an_error(scratch):
     with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
             device(scratch, "b", *IDLE) as first:
