@@ -30,8 +30,8 @@ from world import Failed, World  # noqa: E402
 
 PASSES = 5  # of typing what status prints
 ACTS = ["printed", "printed", "printed-killed", "printed-killed", "printed-stopped", "printed-full", "retry", "retry",
-        "retry", "other", "other", "other", "back", "recover", "recover-killed", "copied", "removed", "read-only", "older",
-        "file"]
+        "retry", "other", "other", "other", "back", "recover", "recover-killed", "copied", "removed", "read-only",
+        "older", "file"]
 
 
 class Round(Moves):

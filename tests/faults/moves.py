@@ -18,8 +18,8 @@ VICTIMS = ["save", "load", "src", "dst"]
 FAULTS = (LINK + ["none", "refuse", "kill-save", "kill-load", "kill-src", "kill-dst", "full-save", "full-load",
                   "gone-save", "gone-load", "stop-save", "stop-load", "stop-src", "stop-dst", "late-save", "late-load",
                   "clock-save", "clock-load", "call-save", "call-load", "ro-save", "ro-load"])
-LATER = LINK + ["none"] * 12 + ["kill-save", "kill-load", "full-save", "full-load", "stop-save", "stop-load", "call-save",
-                                "call-load", "late-save", "late-load"]
+LATER = LINK + ["none"] * 12 + ["kill-save", "kill-load", "full-save", "full-load", "stop-save", "stop-load",
+                                "call-save", "call-load", "late-save", "late-load"]
 QEMU = ["none", "refuses", "silent", "dies", "cut", "kill-save", "call-save", "full-save", "clock-save"]
 FILE = ["none", "kill-save", "call-save", "full-save", "clock-save", "gone-save"]
 # At which of these system calls a program is killed, and at most at the how many-th.
@@ -71,15 +71,16 @@ class Moves(World):
             relay.cut()
 
     def listen_at(self, dst):
-        """Where a load listens, and where the relay before it does; the same for each of a device's sessions, or not."""
+        """Where a load listens: the same for each of a device's sessions, or another port."""
         tcp = self.random.random() < 0.4
-        if not tcp:
-            old = self.relays.pop(dst, None)
-            if old:
-                old.close()
-            if os.path.exists(self.path("r-" + dst)):
-                os.unlink(self.path("r-" + dst))
         return "tcp:127.0.0.1:0" if tcp else "unix:" + self.path("l-" + dst)
+
+    def leave_path(self, dst):
+        old = self.relays.pop(dst, None)
+        if old:
+            old.close()
+        if os.path.exists(self.path("r-" + dst)):
+            os.unlink(self.path("r-" + dst))
 
     def move(self, src, dst, fault, save_more=(), load_more=()):
         """From one device to another. False: refused before anything was connected."""
@@ -107,6 +108,8 @@ class Moves(World):
         def strike(relay):
             ready.wait(10)
             self.strike(relay, fault, victims, folders)
+        if not tcp:
+            self.leave_path(dst)
         relay = Relay(("127.0.0.1", 0) if tcp else self.path("r-" + dst), to, trigger, strike, channels)
         self.relays[(dst, relay.address[1]) if tcp else dst] = relay
         out = "tcp:127.0.0.1:%d" % relay.address[1] if tcp else "unix:" + self.path("r-" + dst)

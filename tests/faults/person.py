@@ -65,16 +65,22 @@ class Words:
         other = s["other"]["name"] if s["other"] else self.w.went.get(s["session"])
         return (s["name"], other) if s["side"] == "source" else (other, s["name"])
 
-    def resolve(self, s, word):
-        """Said on both sides, as the manual wants it."""
+    def resolve(self, s, word, ask_first=False):
+        """Said on both sides, as the manual wants it. ask_first: at the source, and where it refuses nowhere else."""
         self.w.said[s["session"]] = word
-        for one in (s, s["other"]):
+        sides = [s, s["other"]]
+        if ask_first and s["side"] != "source":
+            sides.reverse()
+        for one in sides:
             if one:
                 here = one["name"]
                 there = one["other"]["name"] if one["other"] else None
                 process = self.w.start("resolve", s["session"], word, "--side", one["side"], "--journal", one["folder"],
                                        "--retry-for", "400")
-                self.w.told(process, here, there)
+                code = self.w.told(process, here, there)[0]
+                if code != 0 and ask_first:
+                    del self.w.said[s["session"]]
+                    return
 
     def recover(self, name, word):
         process = self.w.start("recover", self.w.uri(name), word, "--journal", self.w.folder(name))
@@ -105,14 +111,14 @@ def rescue(world, truth, records):
             continue
         for s in records:
             if s["name"] == d.name and s["last"] and s["state"] in OPEN and s["state"] != "loading":
-                Words(world, truth, records).resolve(s, s["side"])
+                Words(world, truth, records).resolve(s, s["side"], ask_first=True)
                 truth = world.truth()
                 if truth.working():
                     return truth, "a person's resolve"
             if s["name"] == d.name and s["last"] and s["side"] == "source" and s["other"] and \
                     s["state"] == "decided":  # as the message says: on both sides
-                both = [world.start("resolve", s["session"], "--side", o["side"], "--journal", o["folder"], "--retry-for",
-                                    "400") for o in (s, s["other"])]
+                both = [world.start("resolve", s["session"], "--side", o["side"], "--journal", o["folder"],
+                                    "--retry-for", "400") for o in (s, s["other"])]
                 for process in both:
                     world.finish(process)
                 truth = world.truth()

@@ -62,7 +62,8 @@ TRUE = [
     (destination("running", RUNNING), GONE), (destination("abandoned", ABANDONED), AT_A),
     (source("done", FILE, peer="file", link="file:/f"), world("stopped", "running", files=["/f"])),
     (source("decided", DECIDED, busy=True), AT_A),  # a program is at work: nothing can be said
-    (message("vfio-user:/x/a is now stopped"), NOWHERE), (message("given away: its state is at work at the destination"), AT_B),
+    (message("vfio-user:/x/a is now stopped"), NOWHERE),
+    (message("given away: its state is at work at the destination"), AT_B),
     (result(devices=[{"uri": "vfio-user:/x/a", "state": "stopped"}]), AT_B),
     (result(result="failed", source_may_run=True), AT_A),
     (message("now runs: " + RUNS), AT_A),
@@ -101,7 +102,8 @@ LIES = {
     "works at the destination, and nobody works": (message("its state is at work at the destination (l)"), NOWHERE),
     "works here since, and it does not": (message("it works here since session 0", "b", "a"), NOWHERE),
     "not here any more, and it works here": (message("the state is not here any more"), AT_A),
-    "does not hold it any more, and it does": (message("the device does not hold what was loaded any more", "b"), NOWHERE),
+    "does not hold it any more, and it does": (message("the device does not hold what was loaded any more", "b"),
+                                               NOWHERE),
     "two run, and one does": (message("session 0: TWO RUN: the destination"), AT_A),
     "result: stopped, and it runs": (result(devices=[{"uri": "vfio-user:/x/a", "state": "stopped"}]), AT_A),
     "result: saved, and it works here": (result(), AT_A),
@@ -124,7 +126,8 @@ def main():
     for n, (said, truth) in enumerate(TRUE):
         wrong += ["true word %d is said to be false: %s" % (n, what) for what in judge(said, truth)]
     used = {s.meaning for s, _ in TRUE if isinstance(s, Line)}
-    wrong += ["no true word uses '%s'" % m for m in (OVER, SAVING, STOPPED, DONE, RUNS) if m not in used or m not in MEANINGS]
+    wrong += ["no true word uses '%s'" % m for m in (OVER, SAVING, STOPPED, DONE, RUNS)
+              if m not in used or m not in MEANINGS]
     wrong += ["no lie is of %s %s" % s for s, claims in STATES.items() if claims and not any(
         isinstance(said, Line) and (said.side, said.state) == s for said, _ in LIES.values())]
     for line in wrong:
