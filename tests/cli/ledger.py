@@ -185,7 +185,8 @@ def a_journal_that_was_never_begun_is_none(scratch):
         for call in "pwrite64", "fsync":
             killed = subprocess.run(["strace", "-qq", "-f", "-o", "/dev/null", "-e", "trace=" + call, "-e",
                                      "inject=%s:signal=KILL:when=1" % call, VFMIG, "save", source, "-o",
-                                     "file:%s/state" % scratch, "--journal", a.folder], capture_output=True, check=False)
+                                     "file:%s/state" % scratch, "--journal", a.folder], capture_output=True,
+                                    check=False)
             assert killed.returncode != 0
             equal(a.states(), [])
         equal(finish(a.save(source, link="file:%s/state" % scratch)).code, 0)

@@ -174,7 +174,8 @@ class World:
     def line(s):
         return Line(s["name"], s["other"]["name"] if s["other"] else None, s["side"], s["state"], s["meaning"],
                     last=s["last"], there_last=bool(s["other"] and s["other"]["last"]), held=s["held"],
-                    by_person=s["by_person"], busy=s["busy"], peer=s["peer"], link=s["link"], session=s["session"], ended=s["ended"])
+                    by_person=s["by_person"], busy=s["busy"], peer=s["peer"], link=s["link"], session=s["session"],
+                    ended=s["ended"])
 
     # ---------------------------------------------------------------- truth
 
