@@ -12,10 +12,11 @@
 #include "output.h"
 #include "session.h"
 #include "signals.h"
+#include "switch_command.h"
 #include "transfer.h"
 
 struct arguments {
-	const char *prefix, *dir, *link_uri;
+	const char *prefix, *dir, *link_uri, *resume_command;
 	char session[SESSION_TEXT];
 	char listening[256]; /* the socket's path, while it is there */
 	enum resolve_decision decision;
@@ -27,7 +28,7 @@ struct arguments {
 	struct vfmig_device *devices[TRANSFER_MAX];
 };
 
-enum { OPT_JOURNAL = 256, OPT_SIDE, OPT_LINK, OPT_RETRY_FOR, OPT_TLS_HOSTNAME, OPT_JSON };
+enum { OPT_JOURNAL = 256, OPT_SIDE, OPT_LINK, OPT_RETRY_FOR, OPT_TLS_HOSTNAME, OPT_RESUME_COMMAND, OPT_JSON };
 
 static const struct argp_option options[] = {
 	{ "journal", OPT_JOURNAL, "DIR", 0, "Where save or load kept its journal", 0 },
@@ -35,6 +36,10 @@ static const struct argp_option options[] = {
 	{ "link", OPT_LINK, "LINK", 0, "Meet the other side here: unix:PATH, tcp:HOST:PORT (where they met before)",
 	  0 },
 	{ "retry-for", OPT_RETRY_FOR, "MS", 0, "How long to try to meet the other side (60000)", 0 },
+	{ "resume-command", OPT_RESUME_COMMAND, "COMMAND", 0,
+	  "Run COMMAND (by sh -c) once the devices run here, as save or load were to: no command is taken from a "
+	  "journal",
+	  0 },
 	OPEN_LINK_OPTIONS,
 	{ "tls-hostname", OPT_TLS_HOSTNAME, "NAME", 0,
 	  "Source: whom the other side's certificate has to be for (the host of tcp:HOST:PORT)", 0 },
@@ -87,6 +92,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_RETRY_FOR:
 		a->retry_ms = transfer_parse_ms(state, "--retry-for", arg);
+		return 0;
+	case OPT_RESUME_COMMAND:
+		a->resume_command = arg;
 		return 0;
 	case OPT_JSON:
 		a->json = true;
@@ -222,6 +230,26 @@ static void print_log(void *opaque, enum vfmig_log_level level, const char *line
 		output_note("resolve", "%s", line);
 }
 
+static int resume(void *opaque, struct vfmig_error *err)
+{
+	const struct arguments *a = opaque;
+	return switch_command_resume(a->resume_command, err);
+}
+
+/* The devices alone would run without what was stopped or started with them. */
+static int check_others(const struct arguments *a, const struct journal_record *record, struct vfmig_error *err)
+{
+	bool source = a->side == HANDOVER_SOURCE;
+	bool elsewhere = a->decision == (source ? RESOLVE_DESTINATION : RESOLVE_SOURCE);
+	if (!record->others[0] || a->resume_command || elsewhere || session_has_ended(record))
+		return 0;
+	return error_set(
+	    err, -EPERM,
+	    "session %s: its devices stopped and start together with %s: --resume-command COMMAND says how that "
+	    "goes on once they run here",
+	    a->session, record->others);
+}
+
 static bool is_cancelled(void)
 {
 	enum signals_word word = signals_read();
@@ -242,11 +270,14 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 		code = journal_check_owner(a->dir, a->session, a->side, err);
 	if (code == 0)
 		code = journal_open(a->dir, a->session, a->side, &r.journal, record, err);
-	if (code == 0 && (code = ledger_check_last(a->dir, record, err)) < 0)
+	if (code == 0 && ((code = ledger_check_last(a->dir, record, err)) < 0 ||
+			  (code = check_others(a, record, err)) < 0))
 		journal_close(r.journal);
 	if (code < 0)
 		return code;
 	r.side = a->side;
+	r.resume = a->resume_command ? resume : NULL;
+	r.resume_opaque = a;
 	r.state = record->state;
 	r.peer = record->peer;
 	r.by_person = record->by_person;

@@ -178,6 +178,8 @@ static void tell(const struct journal_record *r, const char *dir, const char *wh
 		fputs(" --tls-hostname ", f);
 		add_word(f, r->tls_hostname);
 	}
+	if (!decision && r->others[0])
+		fputs(" --resume-command COMMAND", f);
 	fclose(f);
 	fn(opaque, what, text);
 	free(text);
@@ -254,6 +256,7 @@ struct json_object *session_json(const struct journal_record *record, const char
 	add_text(o, "link", record->link);
 	add_text(o, "tls_creds", record->tls_creds);
 	add_text(o, "tls_hostname", record->tls_hostname);
+	add_text(o, "others", record->others);
 	add_text(o, "digest", record->digest);
 	for (size_t i = 0; i < record->num_devices; i++) {
 		struct json_object *d = json_object_new_object();

@@ -211,6 +211,11 @@ static int undo_resume(void *opaque, struct vfmig_error *err)
 	return 0;
 }
 
+int switch_command_resume(const char *command, struct vfmig_error *err)
+{
+	return run("--resume-command", command, NULL, err);
+}
+
 int switch_command_add_save(struct switch_command *c, struct vfmig_save *save, struct vfmig_error *err)
 {
 	static const struct vfmig_participant_ops ops = {

@@ -15,6 +15,8 @@ struct switch_command {
 
 #define SWITCH_COMMAND_NONE ((struct switch_command) { .helper = -1 })
 
+/* Now, of a session whose own program is gone. */
+int switch_command_resume(const char *command, struct vfmig_error *err);
 /* As the first participant of a save: `stop` before any device stops, `resume` when the save is taken back. */
 int switch_command_add_save(struct switch_command *c, struct vfmig_save *save, struct vfmig_error *err);
 /*

@@ -73,6 +73,7 @@ struct journal_record {
 	char link[512];		 /* the URI by which the other side is met again, absolute */
 	char tls_creds[512];	 /* the folder; empty: no TLS */
 	char tls_hostname[256];	 /* empty: the link's host */
+	char others[256];	 /* what stops and starts with the devices, by its ids (vCPUs, a command); or "" */
 	bool held;		 /* of RUNS, RUNNING: stopped, as it was before or as --no-start has it */
 	bool by_person;		 /* the last line was a person's decision */
 	bool told;		 /* of RUNS: the destination has said that it holds nothing */
@@ -95,7 +96,7 @@ struct journal_head {
 	const char *session;
 	enum handover_side side;
 	uint64_t order;
-	const char *link, *tls_creds, *tls_hostname; /* the last two: NULL where there is none */
+	const char *link, *tls_creds, *tls_hostname, *others; /* all but the first: NULL where there is none */
 	const struct journal_device *devices;
 	size_t num_devices;
 };

@@ -78,6 +78,7 @@ static int read_first(struct json_object *o, struct journal_record *ret)
 	    !take_text(o, "link", ret->link, sizeof(ret->link)) ||
 	    !take_if_there(o, "tls-creds", ret->tls_creds, sizeof(ret->tls_creds)) ||
 	    !take_if_there(o, "tls-hostname", ret->tls_hostname, sizeof(ret->tls_hostname)) ||
+	    !take_if_there(o, "others", ret->others, sizeof(ret->others)) ||
 	    (version > 1 && json_u64(o, "order", INT64_MAX, &ret->order) < 0))
 		return -EBADMSG;
 	ret->side = (enum handover_side)side;

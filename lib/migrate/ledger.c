@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "link/link.h"
+#include "migrate/memory.h"
 
 #define LOCK_NS (2 * NS_PER_S) /* for the folder, which others have for a moment */
 #define LOCK_PAUSE_MS 5
@@ -416,13 +417,27 @@ static int lock_folder(const char *dir, int *ret, struct vfmig_error *err)
 	return 0;
 }
 
+/* What does not come back with the devices when these are let run from a journal. Cut where it does not fit. */
+static void name_others(const struct participants *p, char *ret, size_t size)
+{
+	ret[0] = '\0';
+	for (size_t i = 0, used = 0; i < p->count && used < size; i++) {
+		const struct participant *one = &p->list[i];
+		bool stops = one->ops.stop_prepare || one->ops.stop || one->ops.start_prepare || one->ops.start;
+		if (!one->protocol && stops && strcmp(one->id, MEMORY_ID))
+			used += (size_t)snprintf(ret + used, size - used, "%s%s", used ? ", " : "", one->id);
+	}
+}
+
 static int make_journal(const struct asking *a, struct journal **ret)
 {
 	const struct ledger_claim *c = a->claim;
-	char session[SESSION_TEXT], link[512];
+	char session[SESSION_TEXT], link[512], others[256];
 	struct journal_head head = { .session = c->session, .side = c->side, .order = a->past.order + 1, .link = link,
 				     .tls_creds = c->link->tls_creds, .tls_hostname = c->link->tls_hostname,
 				     .devices = a->devices, .num_devices = a->num_devices };
+	name_others(c->participants, others, sizeof(others));
+	head.others = others[0] ? others : NULL;
 	int r = absolute(c->link->name, link, sizeof(link), a->err);
 	if (r == 0 && !c->session) {
 		r = session_new(session, a->err);

@@ -25,7 +25,9 @@ static int run_all(struct resolve *r, struct vfmig_error *err)
 	for (size_t i = 0; i < r->num_devices; i++)
 		p2p = p2p && r->devices[i]->protocol->has_p2p;
 	int code = p2p ? set_all(r, VFMIG_STATE_RUNNING_P2P, err) : 0;
-	return code < 0 ? code : set_all(r, VFMIG_STATE_RUNNING, err);
+	if (code == 0)
+		code = set_all(r, VFMIG_STATE_RUNNING, err);
+	return code == 0 && r->resume ? r->resume(r->resume_opaque, err) : code;
 }
 
 static int reset_all(struct resolve *r, struct vfmig_error *err)

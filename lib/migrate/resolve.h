@@ -27,6 +27,9 @@ struct resolve {
 	 * -ECANCELED, and what is decided stays. -1: there is none. */
 	int cancel_fd;
 	bool (*cancels)(void);
+	/* What goes on with the devices, once they run here; NULL: nothing does. Then only the journal says so. */
+	int (*resume)(void *opaque, struct vfmig_error *err);
+	void *resume_opaque;
 	const struct log *log;
 	struct handover handover;
 };

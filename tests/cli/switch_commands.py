@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """switch_commands.py: the user's commands around the switch: when they run, and what becomes of it when one fails."""
+import json
 import os
 
-from tap import contains, device, equal, finish, main, run, run_fails, run_ok, start, state_of, test
+from tap import (contains, device, equal, finish, main, read_event, run, run_fails, run_ok, start, state_of,
+                 test)
 
 
 def noting(scratch, word, then="true"):
@@ -68,6 +70,31 @@ def what_they_print_is_not_in_the_way(scratch):
     run_ok("save", "sim:size=64K", "-o", "file:%s/state" % scratch, "--stop-command", "true")
     assert "vfmig/command" not in run_ok("inspect", scratch + "/state").out, "a participant that has no state"
     run_ok("load", "sim:size=64K", "-i", "file:%s/state" % scratch, "--resume-command", "true")
+
+
+@test
+def a_session_that_had_one_goes_on_with_it(scratch):
+    """Killed when the source had decided nothing: what was stopped there is resumed."""
+    link, journal = "unix:%s/link" % scratch, scratch + "/j"
+    os.mkdir(journal)
+    with device(scratch, "a", "--size", "64K", "--start") as a, \
+            device(scratch, "b", "--size", "64K", "--fault", "hang@to-stop") as b:
+        load = start("load", b, "-i", link)
+        save = start("save", a, "-o", link, "--journal", journal, *source_options(scratch), "--json", "--no-precopy")
+        read_event(save, event="phase", phase="completing")
+        save.kill()
+        save.wait()
+        load.kill()
+        load.wait()
+        found = json.loads(run_ok("status", "--json", "--journal", journal).out)
+        equal((found["state"], found["others"]), ("stopped", "vfmig/command"))
+        contains(found["commands"][0]["command"], "--resume-command COMMAND")
+        resolve = ["resolve", found["session"], "source", "--journal", journal]
+        contains(run_fails(*resolve).err, "together with vfmig/command: --resume-command COMMAND")
+        equal((state_of(a), log(scratch)), ("stopped", ["stop"]))
+        run_ok(*resolve, "--resume-command", noting(scratch, "resume-source"))
+        equal((state_of(a), log(scratch)), ("running", ["stop", "resume-source"]))
+        run_ok("prove", a)
 
 
 @test
