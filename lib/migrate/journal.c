@@ -231,8 +231,7 @@ int journal_lock(int fd, int command)
 	return command == F_OFD_GETLK && whole.l_type != F_UNLCK ? -EBUSY : 0;
 }
 
-/* Its name in the folder, once the first line is there: a crash in between leaves nothing that a reader takes for one.
- */
+/* Its name in the folder, once the first line is there: a crash before leaves nothing that a reader takes for one. */
 static int name_first(struct journal *j, const char *name, struct vfmig_error *err)
 {
 	if (renameat2(j->dir_fd, j->name, j->dir_fd, name, RENAME_NOREPLACE) < 0)

@@ -194,6 +194,19 @@ static const struct journal_record *find_last(const struct past *past, const str
 	return last;
 }
 
+/* The last one that can have stopped it: a load that was abandoned has reset it, so that it runs, or not touched it. */
+static const struct journal_record *find_stopper(const struct past *past, const struct journal_device *d)
+{
+	const struct journal_record *last = NULL;
+	for (size_t i = 0; i < past->count; i++) {
+		const struct journal_record *r = &past->list[i];
+		bool none = r->state == HANDOVER_WAITING || r->state == HANDOVER_ABANDONED;
+		if (!none && find_device(r, d) && (!last || is_later(r, last)))
+			last = r;
+	}
+	return last;
+}
+
 /* -------------------------------------------------------------- judgement */
 
 static bool consents(const struct asking *a, const struct journal_record *r)
@@ -261,25 +274,23 @@ static int judge_stopped(const struct asking *a, const struct journal_device *d,
 				 "at work somewhere else; if it is here alone, 'vfmig recover %s --run' lets it work",
 				 d->uri, a->claim->dir, d->uri);
 	if (last->state == HANDOVER_LOADING)
-		return error_set(a->err, -EPERM,
-				 "%s: it is stopped with what session %s was loading; that works at its "
-				 "source",
-				 d->uri, last->session);
+		return error_set(a->err, -EPERM, "%s: it is stopped with what session %s was loading, which is not "
+				 "whole", d->uri, last->session);
 	if (last->side != HANDOVER_SOURCE || (last->state != HANDOVER_DONE && last->state != HANDOVER_SUPERSEDED) ||
 	    (file && a->claim->peer == JOURNAL_PEER_FILE))
 		return 0;
 	if (file)
 		return error_set(a->err, -EPERM, "%s: session %s put its state into %s and left it stopped; 'vfmig "
 				 "recover %s --run' lets it work again", d->uri, last->session, last->link, d->uri);
-	return error_set(a->err, -EPERM, "%s: it was given away in session %s and is stopped since: its state is at "
-			 "work at the destination (%s)", d->uri, last->session, last->link);
+	return error_set(a->err, -EPERM, "%s: it was given away in session %s and is stopped since: its state went "
+			 "to the destination (%s)", d->uri, last->session, last->link);
 }
 
 static int judge_save(const struct asking *a, const struct journal_device *d, const struct journal_record *last,
 		      enum vfmig_state now)
 {
 	if (now == VFMIG_STATE_STOP)
-		return judge_stopped(a, d, last);
+		return judge_stopped(a, d, find_stopper(&a->past, d));
 	if (now == VFMIG_STATE_RUNNING && last && last->side == HANDOVER_SOURCE && last->state == HANDOVER_DONE)
 		log_line(
 		    a->claim->log, VFMIG_LOG_WARNING,

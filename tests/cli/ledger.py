@@ -136,6 +136,24 @@ def what_was_given_away_is_not_saved_again(scratch):
 
 
 @test
+def a_load_that_failed_does_not_make_it_ones_own(scratch):
+    """It was not touched, and its state is at work where it was given to."""
+    with hosts(scratch, "ja", "jb", "jc") as (a, b, c), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first, device(scratch, "c", *IDLE) as second:
+        move(a, b, source, first)
+        relay = Relay(scratch + "/r", scratch + "/l", Trigger("back", 22), lambda r: r.cut())
+        load = a.load(source, *SOON)
+        codes = finish(b.save(first, *SOON, link="unix:%s/r" % scratch)).code, finish(load).code
+        relay.close()
+        equal((codes, sorted(a.states()), state_of(source)), ((1, 1), ["abandoned", "done"], "stopped"))
+        load = c.load(second)
+        contains(finish(a.save(source)).err, "given away in session")
+        finish(load)
+        equal(step(second), 0)
+        run_ok("prove", source, first)
+
+
+@test
 def a_refused_retry_says_nothing_may_run(scratch):
     """The device works at the destination, so a caller must not start it for a save that touched nothing."""
     with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
