@@ -9,7 +9,7 @@ import threading
 
 from qemu import Qemu
 from relay import PREPARED, Relay, Trigger
-from world import RETRY_MS, World
+from world import RETRY_MS, Failed, World
 
 STREAM = 285000  # bytes, about: the device's 256 KiB
 REFUSING = ["errno@to-running", "errno@to-resuming", "errno@consume", "errno@to-stop"]
@@ -121,7 +121,8 @@ class Moves(World):
             pass
         if relay.struck.is_set():
             relay.done.wait(10)
-        self.end(save, src, dst)
+        if self.end(save, src, dst) == 0 and fault == "ro-save":
+            raise Failed("saved, and the folder of journals cannot be written")
         if load not in self.paused and load.poll() is None and not self.ends(load):
             load.terminate()  # nobody came, or somebody else did
             self.killed.add(load.pid)
@@ -148,10 +149,11 @@ class Moves(World):
             return False
 
     def end(self, process, here, there):
+        """What it returned; None: it is stopped, and judged later."""
         if process not in self.paused:
-            self.told(process, here, there)
-        else:
-            self.late.append((process, here, there))
+            return self.told(process, here, there)[0]
+        self.late.append((process, here, there))
+        return None
 
     def to_qemu(self, src, dst, fault):
         """A QEMU that has `dst`. Whether it says what became of it is its own."""

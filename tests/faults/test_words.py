@@ -63,7 +63,7 @@ TRUE = [
     (source("done", FILE, peer="file", link="file:/f"), world("stopped", "running", files=["/f"])),
     (source("decided", DECIDED, busy=True), AT_A),  # a program is at work: nothing can be said
     (message("vfio-user:/x/a is now stopped"), NOWHERE),
-    (message("given away: its state is at work at the destination"), AT_B),
+    (message("given away and is stopped since: its state went to the destination"), NOWHERE),
     (result(devices=[{"uri": "vfio-user:/x/a", "state": "stopped"}]), AT_B),
     (result(result="failed", source_may_run=True), AT_A),
     (message("now runs: " + RUNS), AT_A),

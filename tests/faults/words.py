@@ -47,10 +47,11 @@ class Line:
     """One journal's last line with what status says of it. here, there: names of devices; there None: not known."""
 
     def __init__(self, here, there, side, state, meaning="", last=True, there_last=True, held=False, by_person=False,
-                 busy=False, peer="vfmig", link="", session="", ended=False):
+                 busy=False, peer="vfmig", link="", session="", ended=False, only=True):
         self.here, self.there, self.side, self.state, self.meaning = here, there, side, state, meaning
         self.last, self.there_last, self.held, self.by_person = last, there_last, held, by_person
         self.busy, self.peer, self.link, self.session, self.ended = busy, peer, link, session, ended
+        self.only = only  # the device was in no earlier session, of which it may hold something
 
 
 # ------------------------------------------------------------------ claims
@@ -158,8 +159,8 @@ MESSAGES = [
     (r"the source stays stopped", [stopped]),
     (r"the device is loaded and stays stopped", [stopped]),
     (r"works here since session", [works]),
-    (r"its state is at work at the destination", [stopped, another_works]),
-    (r"that works at its source", [another_works]),
+    (r"its state went to the destination", [stopped]),
+    (r"at work at the destination|works at (?:its|the) source", [another_works]),  # it cannot be known
     (r"the state is not here any more", [idle]),
     (r"the device does not hold what was loaded any more", [empty]),
     (r"a device that was left stopped is running", [runs]),
@@ -187,6 +188,8 @@ def judge_line(line, truth):
     if (line.side, line.state) not in STATES:
         return ["%s %s: a state that is not known here" % (line.side, line.state)]
     claims = STATES[line.side, line.state] if line.last else []
+    if not line.only:
+        claims = [c for c in claims if c is not empty]
     if line.held:
         claims = [c for c in claims if c is not works]
     for what in false(claims, line.here, there, truth):

@@ -159,23 +159,24 @@ class World:
 
     def records(self):
         found = [s for folder in self.all_folders() for s in self.status(folder)]
-        last, sides = {}, {}
+        last, sides, names = {}, {}, []
         for s in found:
             s["name"] = s["devices"][0]["uri"].rpartition("/")[2]
+            names.append(s["name"])
             sides[s["session"], s["side"]] = s
             if s["name"] not in last or s["order"] > last[s["name"]]["order"]:
                 last[s["name"]] = s
         for s in found:
             other = sides.get((s["session"], "destination" if s["side"] == "source" else "source"))
-            s["last"], s["other"] = last[s["name"]] is s, other
+            s["last"], s["other"], s["only"] = last[s["name"]] is s, other, names.count(s["name"]) == 1
         return found
 
     @staticmethod
     def line(s):
         return Line(s["name"], s["other"]["name"] if s["other"] else None, s["side"], s["state"], s["meaning"],
                     last=s["last"], there_last=bool(s["other"] and s["other"]["last"]), held=s["held"],
-                    by_person=s["by_person"], busy=s["busy"], peer=s["peer"], link=s["link"], session=s["session"],
-                    ended=s["ended"])
+                    by_person=s["by_person"], busy=s["busy"], peer=s["peer"], link=s["link"],
+                    session=s["session"], ended=s["ended"], only=s["only"])
 
     # ---------------------------------------------------------------- truth
 
