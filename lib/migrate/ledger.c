@@ -194,7 +194,7 @@ static const struct journal_record *find_last(const struct past *past, const str
 	return last;
 }
 
-/* The last one that can have stopped it: a load that was abandoned has reset it, so that it runs, or not touched it. */
+/* The last one whose state it can hold: a load that was abandoned has reset it, or not touched it. */
 static const struct journal_record *find_stopper(const struct past *past, const struct journal_device *d)
 {
 	const struct journal_record *last = NULL;

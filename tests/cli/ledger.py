@@ -141,7 +141,7 @@ def a_load_that_failed_does_not_make_it_ones_own(scratch):
     with hosts(scratch, "ja", "jb", "jc") as (a, b, c), device(scratch, "a", *AT_WORK) as source, \
             device(scratch, "b", *IDLE) as first, device(scratch, "c", *IDLE) as second:
         move(a, b, source, first)
-        relay = Relay(scratch + "/r", scratch + "/l", Trigger("back", 22), lambda r: r.cut())
+        relay = Relay(scratch + "/r", scratch + "/l", Trigger("forward", 92), lambda r: r.cut())
         load = a.load(source, *SOON)
         codes = finish(b.save(first, *SOON, link="unix:%s/r" % scratch)).code, finish(load).code
         relay.close()
