@@ -219,8 +219,7 @@ class Round(Moves):
             if not offered:
                 break
             started = [(self.command(by_status(s, truth)), s) for s in offered]
-            for process, s in started:
-                self.told(process, s["name"], s["other"]["name"] if s["other"] else None)
+            self.all_told(started)
             before = [(s["session"], s["side"], s["state"], s["told"] if "told" in s else None) for s in records]
             truth, records = self.observe()
             if before == [(s["session"], s["side"], s["state"], None) for s in records]:

@@ -166,7 +166,6 @@ MESSAGES = [
     (r"a device that was left stopped is running", [runs]),
     (r"it was left stopped with the state, and it runs", [runs]),
     (r"the device (?:may have been started|runs) here", []),
-    (r"with nothing of the load at work in it", [idle]),
     (r"TWO RUN", [two_work]),
     (r"runs already", [runs]),
 ]
