@@ -112,8 +112,16 @@ class Round(Moves):
             started.append((process, s))
             if how == "stopped":
                 self.pause(process, self.random.choice([20, 100, 300]))
+        self.all_told(started)
+
+    def all_told(self, started):
+        """What one says of a device is not judged where another has run on it at the same time."""
+        names = [s["name"] for _, s in started]
         for process, s in started:
-            self.told(process, s["name"], s["other"]["name"] if s["other"] else None)
+            if names.count(s["name"]) > 1:
+                self.finish(process)
+            else:
+                self.told(process, s["name"], s["other"]["name"] if s["other"] else None)
 
     def has_work(self, name):
         """As was seen last: a device that is fresh moves as well, but nobody cares."""
