@@ -89,6 +89,8 @@ class Round(Moves):
         late, self.late = self.late, []
         for process, here, there in late:
             self.told(process, here, there)
+        if late:
+            self.found = self.observe()
 
     # ------------------------------------------------------------------ acts
 
