@@ -39,7 +39,7 @@ class Round(Moves):
         super().__init__(random.Random("%s/%s" % (seed, number)))
         self.said, self.went, self.found = {}, {}, None
         self.interface = self.random.choice(["v1", "v2"])
-        self.person = self.random.choices([None, "true", "false"], [80, 14, 6])[0]
+        self.person = self.random.choices([None, "true", "false"], [74, 17, 9])[0]
         self.peer = self.random.choices(["vfmig", "qemu", "file"], [72, 16, 12])[0]
         self.fault = self.random.choice({"vfmig": FAULTS, "qemu": QEMU, "file": FILE}[self.peer])
         self.one_folder = self.random.random() < 0.1
@@ -210,7 +210,8 @@ class Round(Moves):
             words = [w for w in words if not w[2]]
         if not words:
             return
-        kind, say, _ = self.random.choice(words)
+        kind = self.random.choice(sorted({w[0] for w in words}))
+        say = self.random.choice([w[1] for w in words if w[0] == kind])
         self.say("a person's", self.person, "word:", kind)
         self.tags.add("word %s %s" % (self.person, kind))
         self.false_word |= self.person == "false"

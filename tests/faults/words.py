@@ -180,8 +180,8 @@ def false(claims, line_here, there, truth):
 
 def judge_line(line, truth):
     """The false words of a journal's last line and of what status says of it, as sentences."""
-    if line.busy:
-        return []
+    if line.busy or (line.here in truth.devices and not truth.get(line.here)):
+        return []  # a program is at work on it, or the device ended and took what it did with it
     found = []
     there = line.there if line.there_last else None
     if (line.side, line.state) not in STATES:
