@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "command.h"
 #include "device/device.h"
 #include "open.h"
@@ -134,11 +135,16 @@ static int check_session(const struct recover *a, enum way way, struct vfmig_err
 		return 0;
 	if (l->busy)
 		return error_set(err, -EBUSY, "a program is at work on it in session %s", l->session);
-	if (!ledger_is_open(l) || (file && way == RUN) || (l->state == HANDOVER_PREPARED && way == RESET))
+	bool alone = l->num_devices == 1;
+	if (!ledger_is_open(l) || (alone && file && way == RUN) ||
+	    (alone && l->state == HANDOVER_PREPARED && way == RESET))
 		return 0;
-	return error_set(err, -EPERM, "session %s has it (%s, %s: %s): 'vfmig resolve %s --journal %s' ends that",
-			 l->session, handover_side_name(l->side), handover_state_name(l->state), session_meaning(l),
-			 l->session, a->dir);
+	char dir[256];
+	const char *side = handover_side_name(l->side);
+	return error_set(err, -EPERM,
+			 "session %s has it (%s, %s: %s): 'vfmig resolve %s --side %s --journal %s' ends that",
+			 l->session, side, handover_state_name(l->state), session_meaning(l), l->session, side,
+			 text_shell(dir, sizeof(dir), a->dir));
 }
 
 /* What is written before the deed, and after it; NONE: nothing. */
@@ -146,10 +152,11 @@ struct words {
 	enum handover_state before, after;
 };
 
+/* A line speaks for all devices of a session, so of one among several nothing is written. */
 static struct words choose_words(const struct recover *a, enum way way)
 {
 	enum handover_state state = a->last.state;
-	if (!a->last.session[0] || way == NOTHING || way == DECIDE)
+	if (!a->last.session[0] || way == NOTHING || way == DECIDE || a->last.num_devices > 1)
 		return (struct words) { HANDOVER_NONE, HANDOVER_NONE };
 	if (way == RUN && a->last.side == HANDOVER_SOURCE)
 		return (struct words) { HANDOVER_RUNS_ON, HANDOVER_RUNS };

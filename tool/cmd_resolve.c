@@ -280,6 +280,7 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 	r.resume_opaque = a;
 	r.state = record->state;
 	r.peer = record->peer;
+	r.held = record->held && a->side == HANDOVER_SOURCE;
 	r.by_person = record->by_person;
 	if (!a->json)
 		output_line("session %s, %s: %s since %s", a->session, handover_side_name(a->side),
@@ -296,7 +297,7 @@ static int resolve(struct arguments *a, struct journal_record *record, struct vf
 	record->state = r.state;
 	record->told |= r.handover.told;
 	resolve_end(&r);
-	session_look(record, a->dir);
+	session_look_in(record, a->dir);
 	return code;
 }
 

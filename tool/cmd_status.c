@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_status.c: vfmig status [SESSION] --journal DIR: where a handover stands, as this host's journal knows it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/text.h"
 #include "command.h"
 #include "output.h"
@@ -12,7 +14,8 @@ struct status {
 	const char *dir, *prefix; /* prefix NULL: all */
 	char session[SESSION_TEXT];
 	bool json;
-	size_t shown, failed;
+	struct journal_record *all;
+	size_t count, failed;
 };
 
 enum { OPT_JOURNAL = 256, OPT_JSON };
@@ -88,41 +91,53 @@ static void print_text(const struct status *s, const struct journal_record *r)
 	session_leftovers(r, print_leftover, NULL);
 }
 
-static void show(struct status *s, const char *session, enum handover_side side)
+static int keep(void *opaque, const char *session, enum handover_side side)
 {
+	struct status *s = opaque;
 	struct journal_record record;
 	struct vfmig_error err;
+	bool wanted = !s->prefix || !strcmp(session, s->session);
 	int r = journal_read(s->dir, session, side, &record, &err);
-	if (r == -ENOENT)
-		return;
+	if (r == -ENOENT || (r < 0 && !wanted))
+		return 0;
 	if (r < 0) {
 		output_fail("status", "%s", err.message);
 		s->failed++;
-		return;
+		return 0;
 	}
-	s->shown++;
-	session_look(&record, s->dir);
-	if (s->json)
-		output_json(stdout, session_json(&record, s->dir), false);
-	else
-		print_text(s, &record);
-	journal_record_clear(&record);
-}
-
-static int show_one(void *opaque, const char *session, enum handover_side side)
-{
-	show(opaque, session, side);
+	struct journal_record *all = reallocarray(s->all, s->count + 1, sizeof(*all));
+	if (!all) {
+		journal_record_clear(&record);
+		return -ENOMEM;
+	}
+	s->all = all;
+	all[s->count++] = record;
 	return 0;
 }
 
-static int show_all(struct status *s)
+static int compare(const void *a, const void *b)
 {
-	struct vfmig_error err;
-	if (journal_list(s->dir, show_one, s, &err) < 0)
-		return output_fail("status", "%s", err.message);
-	if (!s->shown && !s->failed && !s->json)
+	const struct journal_record *x = a, *y = b;
+	int r = strcmp(x->session, y->session);
+	return r ? r : (int)x->side - (int)y->side;
+}
+
+static void show_all(struct status *s)
+{
+	if (s->count)
+		qsort(s->all, s->count, sizeof(*s->all), compare);
+	for (size_t i = 0; i < s->count; i++) {
+		struct journal_record *r = &s->all[i];
+		if (s->prefix && strcmp(r->session, s->session))
+			continue;
+		session_look(r, s->all, s->count);
+		if (s->json)
+			output_json(stdout, session_json(r, s->dir), false);
+		else
+			print_text(s, r);
+	}
+	if (!s->count && !s->failed && !s->json)
 		printf("no sessions in %s\n", s->dir);
-	return s->failed ? EXIT_FAILED : EXIT_OK;
 }
 
 int cmd_status(int argc, char **argv)
@@ -139,11 +154,15 @@ int cmd_status(int argc, char **argv)
 	if (argp_parse(&argp, argc, argv, 0, NULL, &s))
 		return EXIT_USAGE;
 	struct vfmig_error err;
-	if (!s.prefix)
-		return show_all(&s);
-	if (session_find(s.dir, s.prefix, s.session, &err) < 0)
-		return output_fail("status", "%s", err.message);
-	show(&s, s.session, HANDOVER_SOURCE);
-	show(&s, s.session, HANDOVER_DESTINATION);
-	return s.failed ? EXIT_FAILED : EXIT_OK;
+	int r = s.prefix ? session_find(s.dir, s.prefix, s.session, &err) : 0;
+	if (r == 0 && (r = journal_list(s.dir, keep, &s, &err)) == -ENOMEM)
+		error_errno(&err, r, "journals");
+	if (r == 0)
+		show_all(&s);
+	else
+		output_fail("status", "%s", err.message);
+	for (size_t i = 0; i < s.count; i++)
+		journal_record_clear(&s.all[i]);
+	free(s.all);
+	return r < 0 || s.failed ? EXIT_FAILED : EXIT_OK;
 }

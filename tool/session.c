@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "output.h"
 
 const char *session_folder(const char *named)
@@ -93,6 +94,8 @@ static const char *file_meaning(const struct journal_record *r)
 		return NULL;
 	if (r->state == HANDOVER_DONE)
 		return "the state is in the file, and the device is stopped here";
+	if (r->state == HANDOVER_STOPPED)
+		return "the state is here, and the file is not complete";
 	return r->state == HANDOVER_SENT ? "the file may be complete; the device is stopped here" : NULL;
 }
 
@@ -103,14 +106,18 @@ static bool tells_of_work(const struct journal_record *r)
 	       (r->state == HANDOVER_DONE && file_meaning(r));
 }
 
-void session_look(struct journal_record *record, const char *dir)
+void session_look(struct journal_record *record, const struct journal_record *all, size_t count)
+{
+	for (size_t i = 0; i < count && tells_of_work(record) && !record->past; i++)
+		record->past = ledger_came_after(&all[i], record);
+}
+
+void session_look_in(struct journal_record *record, const char *dir)
 {
 	struct vfmig_error ignored;
 	struct journal_record asked = *record;
-	if (!tells_of_work(record))
-		return;
-	asked.state = HANDOVER_DONE; /* in this state every later session counts */
-	record->past = ledger_check_last(dir, &asked, &ignored) == -EPERM;
+	asked.state = HANDOVER_NONE; /* in this one every later session counts */
+	record->past = tells_of_work(record) && ledger_check_last(dir, &asked, &ignored) == -EPERM;
 }
 
 const char *session_meaning(const struct journal_record *r)
@@ -120,6 +127,8 @@ const char *session_meaning(const struct journal_record *r)
 		return "it is over: a later session has had the device since";
 	if (file)
 		return file;
+	if (r->held && r->state == HANDOVER_SAVING)
+		return "the device is stopped here, as it was before; the destination has nothing that is whole";
 	if (r->held && r->state == HANDOVER_RUNS)
 		return "the device was taken back and is stopped here, as it was before";
 	if (r->held && r->state == HANDOVER_RUNNING)
@@ -145,18 +154,10 @@ bool session_has_ended(const struct journal_record *r)
 
 /* --------------------------------------------------------------- commands */
 
-/* A word for a shell: quoted where it has to be. */
 static void add_word(FILE *f, const char *word)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=@%+";
-	if (word[0] && strspn(word, plain) == strlen(word)) {
-		fputs(word, f);
-		return;
-	}
-	putc('\'', f);
-	for (; *word; word++)
-		fputs(*word == '\'' ? "'\\''" : (char[]) { *word, '\0' }, f);
-	putc('\'', f);
+	char quoted[2 * PATH_MAX];
+	fputs(text_shell(quoted, sizeof(quoted), word), f);
 }
 
 static void tell(const struct journal_record *r, const char *dir, const char *what, const char *decision,

@@ -18,8 +18,9 @@ int session_find(const char *dir, const char *prefix, char ret[SESSION_TEXT], st
 /* Could it be the beginning of a session's id? */
 bool session_is_prefix(const char *text);
 
-/* Was it the last session of its devices? Only then do its words tell what they are in now. */
-void session_look(struct journal_record *record, const char *dir);
+/* Was it the last session of its devices? Only then its words tell what they are in now. all: of the folder. */
+void session_look(struct journal_record *record, const struct journal_record *all, size_t count);
+void session_look_in(struct journal_record *record, const char *dir);
 
 /* What a side in this state means for its devices, for a person. Not owned. */
 const char *session_meaning(const struct journal_record *record);

@@ -83,3 +83,21 @@ void text_clean(char *buffer, size_t size)
 			*p = *p >= 0x20 && *p < 0x7f ? *p : '?';
 	free(copy);
 }
+
+char *text_shell(char *ret, size_t size, const char *word)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=@%+";
+	static const char quote[] = "'\\''"; /* what stands for a quote inside of quotes */
+	size_t used = 0;
+	if (word[0] && strspn(word, plain) == strlen(word)) {
+		snprintf(ret, size, "%s", word);
+		return ret;
+	}
+	ret[used++] = '\'';
+	for (; *word && used + sizeof(quote) < size; word++) {
+		const char one[] = { *word, '\0' };
+		used += (size_t)snprintf(ret + used, size - used, "%s", *word == '\'' ? quote : one);
+	}
+	snprintf(ret + used, size - used, "'");
+	return ret;
+}

@@ -18,7 +18,10 @@
  */
 char *text_escape(char *ret, size_t size, const char *text, size_t length);
 
-/* The same for a string, in its own buffer of `size` bytes. */
+/* A word for a shell, quoted where it has to be; size: at least 8. Cut off it is no word any more. Returns ret. */
+char *text_shell(char *ret, size_t size, const char *word);
+
+/* text_escape for a string, in its own buffer of `size` bytes. */
 void text_clean(char *buffer, size_t size);
 
 #endif

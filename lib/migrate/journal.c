@@ -175,6 +175,8 @@ static struct json_object *first_line(const struct journal_head *head)
 		add_text(o, "tls-creds", head->tls_creds);
 	if (head->tls_hostname)
 		add_text(o, "tls-hostname", head->tls_hostname);
+	if (head->held)
+		json_object_object_add(o, "held", json_object_new_boolean(true));
 	if (head->others)
 		add_text(o, "others", head->others);
 	json_object_object_add(o, "devices", devices_json(head));

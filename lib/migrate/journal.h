@@ -74,7 +74,7 @@ struct journal_record {
 	char tls_creds[512];	 /* the folder; empty: no TLS */
 	char tls_hostname[256];	 /* empty: the link's host */
 	char others[256];	 /* what stops and starts with the devices, by its ids (vCPUs, a command); or "" */
-	bool held;		 /* of RUNS, RUNNING: stopped, as it was before or as --no-start has it */
+	bool held;		 /* of a source's lines, RUNNING: stopped, as it was before or as --no-start has it */
 	bool by_person;		 /* the last line was a person's decision */
 	bool told;		 /* of RUNS: the destination has said that it holds nothing */
 	struct journal_device *devices;
@@ -99,6 +99,7 @@ struct journal_head {
 	const char *link, *tls_creds, *tls_hostname, *others; /* all but the first: NULL where there is none */
 	const struct journal_device *devices;
 	size_t num_devices;
+	bool held; /* source: the devices are stopped already */
 };
 /* With the state it begins in, SAVING or WAITING. dir_fd: the folder, borrowed. */
 int journal_create(const char *dir, const struct journal_head *head, struct journal **ret, struct vfmig_error *err);

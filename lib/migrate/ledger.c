@@ -10,7 +10,6 @@
 #include "migrate/ledger.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,11 +18,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "link/link.h"
 #include "migrate/memory.h"
 
 #define LOCK_NS (2 * NS_PER_S) /* for the folder, which others have for a moment */
 #define LOCK_PAUSE_MS 5
+#define COMMAND_MAX 384 /* of a command in a message */
 
 struct past {
 	struct journal_record *list; /* sessions that share a device with the claim */
@@ -40,65 +41,7 @@ struct asking {
 	struct vfmig_error *err;
 };
 
-bool ledger_is_open(const struct journal_record *r)
-{
-	switch (r->state) {
-	case HANDOVER_RUNS_ON:
-		return r->version > 1;
-	case HANDOVER_STOPPED:
-	case HANDOVER_SENT:
-	case HANDOVER_DECIDED:
-	case HANDOVER_PREPARED:
-	case HANDOVER_COMMITTED:
-		return true;
-	case HANDOVER_NONE:
-	case HANDOVER_SAVING:
-	case HANDOVER_DONE:
-	case HANDOVER_RUNS:
-	case HANDOVER_SUPERSEDED:
-	case HANDOVER_WAITING:
-	case HANDOVER_LOADING:
-	case HANDOVER_RUNNING:
-	case HANDOVER_ABANDONED:
-	case HANDOVER_REPLACED:
-		break;
-	}
-	return false;
-}
-
 /* ---------------------------------------------------------------- devices */
-
-/* "SCHEME:PATH" with the path from the root on; what is no path stays. */
-static int absolute(const char *uri, char *ret, size_t size, struct vfmig_error *err)
-{
-	static const char *const schemes[] = { "vfio-user:", "sysfs:", "vfio:", "fd-from:unix:", "unix:", "file:" };
-	char folder[PATH_MAX] = "";
-	size_t scheme = 0;
-	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]) && !scheme; i++)
-		if (!strncmp(uri, schemes[i], strlen(schemes[i])))
-			scheme = strlen(schemes[i]);
-	bool relative = scheme && uri[scheme] != '/' && getcwd(folder, sizeof(folder));
-	int n = snprintf(ret, size, "%.*s%s%s%s", (int)scheme, uri, relative ? folder : "", relative ? "/" : "",
-			 uri + scheme);
-	return n < (int)size ? 0 : error_set(err, -ENAMETOOLONG, "journal: a URI of %d bytes, at most %zu fit", n,
-					    size - 1);
-}
-
-int ledger_name_device(struct access *access, const char *uri, const char *id, struct journal_device *ret,
-		       struct vfmig_error *err)
-{
-	struct vfmig_error ignored;
-	memset(ret, 0, sizeof(*ret));
-	snprintf(ret->id, sizeof(ret->id), "%s", id);
-	if (access_identify(access, &ret->who, &ignored) < 0)
-		ret->who = (struct access_identity) { .name = "" };
-	return absolute(uri, ret->uri, sizeof(ret->uri), err);
-}
-
-bool ledger_is_gone(const struct access_identity *then, const struct access_identity *now)
-{
-	return then->incarnation[0] && now->incarnation[0] && strcmp(then->incarnation, now->incarnation) != 0;
-}
 
 /* One without a name, as older journals have all, is known by its URI alone, where that means the same to all. */
 static bool is_same(const struct journal_device *a, const struct journal_device *b)
@@ -194,14 +137,20 @@ static const struct journal_record *find_last(const struct past *past, const str
 	return last;
 }
 
-/* The last one whose state it can hold: a load that was abandoned has reset it, or not touched it. */
+/* Did it leave a stopped device as it was? A load that was abandoned is no reason to be stopped, either. */
+static bool left_alone(const struct journal_record *r)
+{
+	return r->state == HANDOVER_WAITING || r->state == HANDOVER_ABANDONED ||
+	       (r->held && (r->state == HANDOVER_SAVING || r->state == HANDOVER_RUNS));
+}
+
+/* The last one that can have stopped it. */
 static const struct journal_record *find_stopper(const struct past *past, const struct journal_device *d)
 {
 	const struct journal_record *last = NULL;
 	for (size_t i = 0; i < past->count; i++) {
 		const struct journal_record *r = &past->list[i];
-		bool none = r->state == HANDOVER_WAITING || r->state == HANDOVER_ABANDONED;
-		if (!none && find_device(r, d) && (!last || is_later(r, last)))
+		if (!left_alone(r) && find_device(r, d) && (!last || is_later(r, last)))
 			last = r;
 	}
 	return last;
@@ -242,6 +191,7 @@ static int judge_session(const struct asking *a, const struct journal_record *r)
 {
 	const char *uri = r->devices[0].uri, *side = handover_side_name(r->side),
 		   *state = handover_state_name(r->state);
+	char dir[COMMAND_MAX / 3];
 	for (size_t i = 0; i < r->num_devices; i++)
 		for (size_t k = 0; k < a->num_devices; k++)
 			if (is_same(&r->devices[i], &a->devices[k]))
@@ -253,37 +203,63 @@ static int judge_session(const struct asking *a, const struct journal_record *r)
 		return 0;
 	if (!consents(a, r))
 		return error_set(a->err, -EPERM,
-				 "%s: session %s still has it (%s, %s): 'vfmig resolve %s --journal %s' "
-				 "ends that",
-				 uri, r->session, side, state, r->session, a->claim->dir);
+				 "%s: session %s still has it (%s, %s): 'vfmig resolve %s --side %s --journal %s' ends "
+				 "that",
+				 uri, r->session, side, state, r->session, side,
+				 text_shell(dir, sizeof(dir), a->claim->dir));
 	if (!has_all(a, r))
 		return error_set(a->err, -EPERM, "%s: session %s has other devices, too: all of them or none", uri,
 				 r->session);
 	return 0;
 }
 
-/* The device is stopped: is its state here and nowhere else? */
+/* "recover URI --run --journal DIR", to be typed. */
+static const char *recover_command(const struct asking *a, const struct journal_device *d, const char *option,
+				   char ret[COMMAND_MAX])
+{
+	char uri[COMMAND_MAX / 3], dir[COMMAND_MAX / 3];
+	snprintf(ret, COMMAND_MAX, "vfmig recover %s %s --journal %s", text_shell(uri, sizeof(uri), d->uri), option,
+		 text_shell(dir, sizeof(dir), a->claim->dir));
+	return ret;
+}
+
+static int unexplained(const struct asking *a, const struct journal_device *d, const char *who)
+{
+	char command[COMMAND_MAX];
+	return error_set(a->err, -EPERM,
+			 "%s: it is stopped, and %s in %s tells why: its state may be at work somewhere else; if it is "
+			 "here alone, '%s' lets it work",
+			 d->uri, who, a->claim->dir, recover_command(a, d, "--run", command));
+}
+
+/* The device is stopped: is its state here and nowhere else? Only what is listed here says so. */
 static int judge_stopped(const struct asking *a, const struct journal_device *d, const struct journal_record *last)
 {
+	char command[COMMAND_MAX];
 	bool known = last && !ledger_is_gone(&find_device(last, d)->who, &d->who);
-	bool file = known && last->peer == JOURNAL_PEER_FILE;
-	if (known && consents(a, last))
+	bool given_away = known && last->side == HANDOVER_SOURCE &&
+			  (last->state == HANDOVER_DONE || last->state == HANDOVER_SUPERSEDED);
+	bool file = given_away && last->peer == JOURNAL_PEER_FILE;
+	if (known && (consents(a, last) || (last->state == HANDOVER_RUNNING && last->held)))
+		return 0;
+	if (file && a->claim->peer == JOURNAL_PEER_FILE)
 		return 0;
 	if (!known)
-		return error_set(a->err, -EPERM, "%s: it is stopped, and no session in %s tells why: its state may be "
-				 "at work somewhere else; if it is here alone, 'vfmig recover %s --run' lets it work",
-				 d->uri, a->claim->dir, d->uri);
-	if (last->state == HANDOVER_LOADING)
-		return error_set(a->err, -EPERM, "%s: it is stopped with what session %s was loading, which is not "
-				 "whole", d->uri, last->session);
-	if (last->side != HANDOVER_SOURCE || (last->state != HANDOVER_DONE && last->state != HANDOVER_SUPERSEDED) ||
-	    (file && a->claim->peer == JOURNAL_PEER_FILE))
-		return 0;
+		return unexplained(a, d, "no session");
 	if (file)
-		return error_set(a->err, -EPERM, "%s: session %s put its state into %s and left it stopped; 'vfmig "
-				 "recover %s --run' lets it work again", d->uri, last->session, last->link, d->uri);
-	return error_set(a->err, -EPERM, "%s: it was given away in session %s and is stopped since: its state went "
-			 "to the destination (%s)", d->uri, last->session, last->link);
+		return error_set(a->err, -EPERM,
+				 "%s: session %s put its state into %s and left it stopped; '%s' lets it work again",
+				 d->uri, last->session, last->link, recover_command(a, d, "--run", command));
+	if (given_away)
+		return error_set(a->err, -EPERM,
+				 "%s: it was given away in session %s and is stopped since: its state went to the "
+				 "destination (%s)",
+				 d->uri, last->session, last->link);
+	if (last->state == HANDOVER_LOADING)
+		return error_set(a->err, -EPERM,
+				 "%s: it is stopped with what session %s was loading, which is not whole", d->uri,
+				 last->session);
+	return unexplained(a, d, "not even its last session");
 }
 
 static int judge_save(const struct asking *a, const struct journal_device *d, const struct journal_record *last,
@@ -299,21 +275,37 @@ static int judge_save(const struct asking *a, const struct journal_device *d, co
 	return 0;
 }
 
+/* Is what the device is stopped with the only copy? */
+static int judge_load_stopped(const struct asking *a, const struct journal_device *d, const struct journal_record *last)
+{
+	char command[COMMAND_MAX];
+	bool only = last && ((last->held && last->state == HANDOVER_RUNNING) || last->state == HANDOVER_SUPERSEDED);
+	if (!only || ledger_is_gone(&find_device(last, d)->who, &d->who) || consents(a, last))
+		return 0;
+	return error_set(
+	    a->err, -EPERM,
+	    "%s: it is stopped here with the state of session %s (%s, %s), and a load would end that; if that "
+	    "is not wanted any more: '%s'",
+	    d->uri, last->session, handover_side_name(last->side), handover_state_name(last->state),
+	    recover_command(a, d, "--discard", command));
+}
+
 /* Would the load end a work that goes on here? */
 static int judge_load(const struct asking *a, const struct journal_device *d, const struct journal_record *last,
 		      enum vfmig_state now)
 {
+	char command[COMMAND_MAX];
 	bool works = last && (last->state == HANDOVER_RUNNING || last->state == HANDOVER_RUNS ||
 			      last->state == HANDOVER_SAVING);
 	if (!works || ledger_is_gone(&find_device(last, d)->who, &d->who) || consents(a, last))
 		return 0;
-	if (now != VFMIG_STATE_RUNNING && !last->held)
+	if (now != VFMIG_STATE_RUNNING)
 		return 0;
 	return error_set(a->err, -EPERM,
 			 "%s: it works here since session %s (%s, %s), and a load would end that; if its "
-			 "work is not wanted any more: 'vfmig recover %s --discard'",
+			 "work is not wanted any more: '%s'",
 			 d->uri, last->session, handover_side_name(last->side), handover_state_name(last->state),
-			 d->uri);
+			 recover_command(a, d, "--discard", command));
 }
 
 static int judge(struct asking *a)
@@ -340,7 +332,10 @@ static int judge(struct asking *a)
 		int r = p->ops->get_state(p, &now, a->err);
 		if (r < 0)
 			return error_prefix(a->err, error_not_again(r), "%s", d->uri);
-		r = a->claim->side == HANDOVER_SOURCE ? judge_save(a, d, last, now) : judge_load(a, d, last, now);
+		const struct journal_record *stopper = find_stopper(&a->past, d);
+		r = a->claim->side == HANDOVER_SOURCE ? judge_save(a, d, last, now) :
+		    now == VFMIG_STATE_STOP	      ? judge_load_stopped(a, d, stopper) :
+							judge_load(a, d, last, now);
 		if (r < 0)
 			return r;
 	}
@@ -428,6 +423,15 @@ static int lock_folder(const char *dir, int *ret, struct vfmig_error *err)
 	return 0;
 }
 
+/* As they were found by this claim. */
+static bool are_stopped(const struct asking *a)
+{
+	for (size_t i = 0; i < a->num_devices; i++)
+		if (a->whose[i]->protocol->state != VFMIG_STATE_STOP)
+			return false;
+	return a->num_devices > 0;
+}
+
 /* What does not come back with the devices when these are let run from a journal. Cut where it does not fit. */
 static void name_others(const struct participants *p, char *ret, size_t size)
 {
@@ -446,10 +450,11 @@ static int make_journal(const struct asking *a, struct journal **ret)
 	char session[SESSION_TEXT], link[512], others[256];
 	struct journal_head head = { .session = c->session, .side = c->side, .order = a->past.order + 1, .link = link,
 				     .tls_creds = c->link->tls_creds, .tls_hostname = c->link->tls_hostname,
-				     .devices = a->devices, .num_devices = a->num_devices };
+				     .devices = a->devices, .num_devices = a->num_devices,
+				     .held = c->side == HANDOVER_SOURCE && are_stopped(a) };
 	name_others(c->participants, others, sizeof(others));
 	head.others = others[0] ? others : NULL;
-	int r = absolute(c->link->name, link, sizeof(link), a->err);
+	int r = ledger_absolute(c->link->name, link, sizeof(link), a->err);
 	if (r == 0 && !c->session) {
 		r = session_new(session, a->err);
 		head.session = session;
@@ -517,12 +522,22 @@ static int look(const char *dir, const struct journal_device *d, size_t count, s
 	return r;
 }
 
+bool ledger_came_after(const struct journal_record *later, const struct journal_record *record)
+{
+	bool shared = false;
+	for (size_t i = 0; i < record->num_devices && !shared; i++)
+		shared = find_device(later, &record->devices[i]) != NULL;
+	return shared && later->state != HANDOVER_WAITING && strcmp(later->session, record->session) &&
+	       is_later(later, record);
+}
+
 int ledger_check_last(const char *dir, const struct journal_record *record, struct vfmig_error *err)
 {
 	struct past past;
 	/* What is over here is only told to the other side, who may wait for it. */
 	if ((record->state == HANDOVER_RUNS && !record->told) || record->state == HANDOVER_SUPERSEDED ||
 	    record->state == HANDOVER_REPLACED ||
+	    (record->state == HANDOVER_DECIDED && record->side == HANDOVER_SOURCE) || /* only says commit */
 	    (record->state == HANDOVER_ABANDONED && record->by_person))
 		return 0;
 	int r = look(dir, record->devices, record->num_devices, &past, err);
@@ -533,7 +548,7 @@ int ledger_check_last(const char *dir, const struct journal_record *record, stru
 			r = error_set(
 			    err, -EPERM,
 			    "the device was in a later session, %s, and what it holds is that one's: nothing is "
-			    "left to be done in %s (its journal may be removed)",
+			    "left to be done in %s",
 			    later->session, record->session);
 	}
 	forget(&past);
@@ -545,7 +560,7 @@ int ledger_last(const char *dir, const char *uri, const struct access_identity *
 {
 	struct journal_device d = { .who = *who };
 	struct past past;
-	int r = absolute(uri, d.uri, sizeof(d.uri), err);
+	int r = ledger_absolute(uri, d.uri, sizeof(d.uri), err);
 	if (r == 0)
 		r = look(dir, &d, 1, &past, err);
 	if (r < 0)

@@ -34,6 +34,8 @@ int ledger_claim(const struct ledger_claim *claim, struct journal **ret, struct 
 /* Does a session in this state keep other sessions from its devices, though no program is at work on it? */
 bool ledger_is_open(const struct journal_record *record);
 
+/* Was a device of this session in the other one since? */
+bool ledger_came_after(const struct journal_record *later, const struct journal_record *record);
 /* -EPERM: a device of this session was in a later one, whose state it has now. */
 int ledger_check_last(const char *dir, const struct journal_record *record, struct vfmig_error *err);
 
@@ -44,6 +46,9 @@ int ledger_last(const char *dir, const char *uri, const struct access_identity *
 /* The device as journals have it: the URI absolute, and its identity. -ENAMETOOLONG. */
 int ledger_name_device(struct access *access, const char *uri, const char *id, struct journal_device *ret,
 		       struct vfmig_error *err);
+
+/* "SCHEME:PATH" with the path from the root on; what is no path stays. -ENAMETOOLONG. */
+int ledger_absolute(const char *uri, char *ret, size_t size, struct vfmig_error *err);
 
 /* What it held then is gone for certain: it is another incarnation now. */
 bool ledger_is_gone(const struct access_identity *then, const struct access_identity *now);

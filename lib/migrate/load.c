@@ -349,7 +349,11 @@ static void take_back(struct vfmig_load *l, int code, struct vfmig_error *err)
 {
 	struct vfmig_error trouble;
 	char cause[sizeof(trouble.message)] = "";
+	struct journal *j = l->handover.journal;
 	write_behind_drop(l->behind);
+	/* After the reset it must not say any more that the device was started. */
+	if (j && journal_state(j) == HANDOVER_COMMITTED && journal_write(j, HANDOVER_LOADING, NULL, &trouble) < 0)
+		log_line(&l->log, VFMIG_LOG_WARNING, "%s", trouble.message);
 	bool undone = participants_undo(&l->participants, &trouble);
 	l->status.source_may_run = undone;
 	if (err) {

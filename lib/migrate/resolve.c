@@ -56,9 +56,20 @@ static int ask_states(struct resolve *r, unsigned *ret, struct vfmig_error *err)
 
 /* ----------------------------------------------------------------- source */
 
+/* In these a device is at work, or a save was killed between that and being stopped. */
+#define AT_WORK                                                                                                        \
+	(1u << VFMIG_STATE_RUNNING | 1u << VFMIG_STATE_RUNNING_P2P | 1u << VFMIG_STATE_PRE_COPY |                      \
+	 1u << VFMIG_STATE_PRE_COPY_P2P)
+
+/* To what the devices were before the save. */
+static int put_back(struct resolve *r, struct vfmig_error *err)
+{
+	return r->held ? set_all(r, VFMIG_STATE_STOP, err) : run_all(r, err);
+}
+
 static int write_state(struct resolve *r, enum handover_state state, bool by_person, struct vfmig_error *err)
 {
-	const struct journal_line line = { .by_person = by_person };
+	const struct journal_line line = { .by_person = by_person, .held = r->held };
 	int code = journal_write(r->journal, state, &line, err);
 	if (code == 0)
 		r->state = state;
@@ -70,10 +81,11 @@ static int run_on(struct resolve *r, bool by_person, struct vfmig_error *err)
 {
 	unsigned states;
 	int code = ask_states(r, &states, err);
+	r->held &= code == 0 && !(states & 1u << VFMIG_STATE_RUNNING); /* else somebody let it run since */
 	if (code == 0 && r->state != HANDOVER_RUNS_ON)
 		code = write_state(r, HANDOVER_RUNS_ON, by_person, err);
 	if (code == 0 && states != 1u << VFMIG_STATE_RUNNING)
-		code = run_all(r, err);
+		code = put_back(r, err);
 	return code < 0 ? code : write_state(r, HANDOVER_RUNS, by_person, err);
 }
 
@@ -97,6 +109,8 @@ static int begin_stopped(struct resolve *r, enum resolve_decision decision, stru
 	int code = ask_states(r, &states, err);
 	if (code < 0)
 		return code;
+	if (decision == RESOLVE_DESTINATION && r->peer != JOURNAL_PEER_VFMIG)
+		return refuse(r, "the end of the state was not sent, so nobody else can have all of it", err);
 	if (decision == RESOLVE_DESTINATION) /* not done: the destination may turn out to have lost it */
 		return write_state(r, HANDOVER_DECIDED, true, err);
 	if (r->state_gone)
@@ -149,6 +163,16 @@ static int begin_saving(struct resolve *r, enum resolve_decision decision, struc
 	if (r->state_gone)
 		return error_set(err, -ENODATA, "session %s: the devices ended with the program that had them, or were "
 				 "started anew; nothing is left to be done", r->session);
+	unsigned states;
+	int code = ask_states(r, &states, err);
+	if (code < 0)
+		return code;
+	if (states & ~AT_WORK && !r->held && decision == RESOLVE_MEET)
+		return error_set(
+		    err, -EPERM,
+		    "session %s: a device that was at work is stopped, and not by this session: if its state is "
+		    "here alone, 'vfmig resolve %s source' lets it work",
+		    r->session, r->session);
 	return run_on(r, decision == RESOLVE_SOURCE, err);
 }
 
@@ -329,7 +353,7 @@ int resolve_begin(struct resolve *r, enum resolve_decision decision, struct vfmi
 static int do_step(struct resolve *r, int step, struct vfmig_error *err)
 {
 	struct handover *h = &r->handover;
-	const struct journal_line told = { .told = h->told };
+	const struct journal_line told = { .told = h->told, .held = r->held };
 	struct vfmig_error trouble;
 	int code = 0;
 	if (r->side == HANDOVER_SOURCE && r->state_gone)
@@ -338,7 +362,7 @@ static int do_step(struct resolve *r, int step, struct vfmig_error *err)
 				 "it");
 	if (r->side == HANDOVER_SOURCE) {
 		r->state = HANDOVER_RUNS_ON; /* as handover.c has written */
-		code = run_all(r, err);
+		code = put_back(r, err);
 		return code < 0 ? code : journal_write(r->journal, HANDOVER_RUNS, &told, err);
 	}
 	if (step == HANDOVER_STEP_START)
@@ -349,6 +373,8 @@ static int do_step(struct resolve *r, int step, struct vfmig_error *err)
 	}
 	if (code < 0 && err)
 		log_line(r->log, VFMIG_LOG_WARNING, "%s", err->message);
+	if (journal_state(r->journal) == HANDOVER_COMMITTED) /* as load.c does */
+		(void)journal_write(r->journal, HANDOVER_LOADING, NULL, &trouble);
 	code = reset_all(r, &trouble);
 	handover_taken_back(h, code == 0);
 	return code < 0 ? error_set(err, code, "%s", trouble.message) : 0;
@@ -356,7 +382,7 @@ static int do_step(struct resolve *r, int step, struct vfmig_error *err)
 
 int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error *err)
 {
-	static const struct journal_line told = { .told = true }, gone = { .told = true, .by_person = true };
+	const struct journal_line told = { .told = true, .held = r->held }, gone = { .told = true, .by_person = true };
 	struct handover *h = &r->handover;
 	int code = handover_init(h, r->side, link, r->session, r->retry_ns, r->log, err);
 	if (code < 0)

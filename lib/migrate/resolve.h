@@ -17,6 +17,7 @@ struct resolve {
 	enum handover_side side;
 	enum handover_state state;
 	enum journal_peer peer;
+	bool held; /* source: the devices were stopped before the save, so back to that */
 	bool by_person; /* its last line was a person's word */
 	const char *session;
 	struct vfmig_device **devices; /* borrowed; of this side */

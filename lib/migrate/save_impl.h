@@ -44,6 +44,7 @@ struct vfmig_save {
 	struct description description;
 	bool return_path_open;
 	struct handover handover; /* decides, once the other side is known to be vfmig */
+	bool held;		  /* the devices were stopped before */
 	bool taken_back;	  /* the devices were, and the other side is being told */
 
 	enum save_stage stage;

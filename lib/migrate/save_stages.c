@@ -82,6 +82,14 @@ static void set_outlets(struct vfmig_save *s)
 	}
 }
 
+static bool are_stopped(const struct participants *p)
+{
+	for (size_t i = 0; i < p->count; i++)
+		if (p->list[i].protocol && p->list[i].protocol->state != VFMIG_STATE_STOP)
+			return false;
+	return true;
+}
+
 /* -errno: another session has one of the devices, or gave it away. */
 static int claim_devices(struct vfmig_save *s, struct vfmig_error *err)
 {
@@ -98,12 +106,13 @@ static int claim_devices(struct vfmig_save *s, struct vfmig_error *err)
 	s->not_ours = r == -EPERM || r == -EBUSY;
 	if (r == 0)
 		memcpy(s->status.session, s->handover.session, sizeof(s->handover.session));
+	s->held = r == 0 && are_stopped(&s->participants);
 	return r;
 }
 
 static int note(struct vfmig_save *s, enum handover_state state, struct vfmig_error *err)
 {
-	const struct journal_line line = { .peer = save_peer(s) };
+	const struct journal_line line = { .peer = save_peer(s), .held = s->held };
 	return s->handover.journal ? journal_write(s->handover.journal, state, &line, err) : 0;
 }
 
@@ -397,14 +406,6 @@ int save_listen(struct vfmig_save *s, struct vfmig_error *err)
 		    "%s: the other side refused the stream (return path SHUT %u); its own message says why",
 		    s->link->name, value);
 	}
-}
-
-static bool are_stopped(const struct participants *p)
-{
-	for (size_t i = 0; i < p->count; i++)
-		if (p->list[i].protocol && p->list[i].protocol->state != VFMIG_STATE_STOP)
-			return false;
-	return true;
 }
 
 /* Before the devices are: the journal must not say any more that somebody else may have them. */

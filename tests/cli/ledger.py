@@ -42,8 +42,8 @@ class Host:
         read_event(process, event="listening")
         return process
 
-    def save(self, uri, *more, link=None):
-        return start("save", uri, "-o", link or "unix:%s/l" % self.scratch, "--journal", self.folder, *more)
+    def save(self, uri, *more, link=None, **kwargs):
+        return start("save", uri, "-o", link or "unix:%s/l" % self.scratch, "--journal", self.folder, *more, **kwargs)
 
     def run(self, *args):
         return run(*args, "--journal", self.folder)
@@ -488,6 +488,81 @@ def a_stopped_device_that_the_folder_does_not_know(scratch):
         equal((a.states(), state_of(source)), ([], "stopped"))
         # Without any folder nothing is known: that is said.
         contains(run_ok("save", source, "-o", "null:").err, "no journal tells why")
+
+
+def given_away(scratch, a, b, source, first):
+    move(a, b, source, first)
+    return status(a.folder)[0]["session"]
+
+
+@test
+def a_load_that_was_killed_before_anything_came_hides_nothing(scratch):
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first:
+        session = given_away(scratch, a, b, source, first)
+        load = start("load", source, "-i", "exec:sleep 100", "--journal", a.folder)
+        while len(status(a.folder)) < 2:
+            assert load.poll() is None
+        load.kill()
+        load.wait()
+        equal(sorted(a.states()), ["done", "waiting"])
+        contains(finish(a.save(source, link="exec:cat >/dev/null")).err, "given away in session " + session)
+
+
+@test
+def what_went_into_a_pipe_is_not_saved_again(scratch):
+    """The folder keeps no record of it, so it only knows that the device worked."""
+    with hosts(scratch, "ja", "jb") as (a, b), device(scratch, "a", *AT_WORK) as source, \
+            device(scratch, "b", *IDLE) as first:
+        given_away(scratch, a, b, source, first)
+        with open(scratch + "/piped", "wb") as piped:
+            equal(finish(b.save(first, link="-", stdout=piped)).code, 0)
+        equal((state_of(first), b.states()), ("stopped", ["running"]))
+        contains(finish(b.save(first, link="exec:cat >/dev/null")).err, "not even its last session in " + b.folder)
+
+
+@test
+def a_stopped_device_is_put_back_stopped(scratch):
+    """What was stopped before a save does not run because that save was killed."""
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", *AT_WORK, "--fault", "slow@to-stop:500") as source:
+        run_ok("save", source, "-o", "file:%s/one" % scratch, "--journal", a.folder)
+        save = a.save(source, "--json", link="file:%s/two" % scratch)
+        read_event(save, event="phase", phase="stop-and-copy")
+        save.kill()
+        save.wait()
+        found = max(status(a.folder), key=lambda s: s["order"])
+        if found["state"] in ("saving", "stopped", "sent"):
+            equal(found["held"], True)
+            word = ["source"] if found["state"] == "sent" else []
+            equal(a.run("resolve", found["session"], *word).code, 0)
+        equal(state_of(source), "stopped")
+        contains(finish(a.save(source, link="exec:cat >/dev/null")).err, "put its state into")
+
+
+@test
+def a_saving_device_that_somebody_else_stopped_is_not_let_run(scratch):
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", "--size", "8M", "--start", "--interface", "v2") as source:
+        save = a.save(source, "--json", "--max-bandwidth", "1M", link="file:%s/state" % scratch)
+        read_event(save, event="phase", phase="pre-copy")
+        save.kill()
+        save.wait()
+        run_ok("recover", source)  # without the folder
+        run_ok("save", source, "-o", "file:%s/moved" % scratch, "-q")
+        session = status(a.folder)[0]["session"]
+        contains(a.run("resolve", session).err, "a device that was at work is stopped")
+        equal((state_of(source), a.states()), ("stopped", ["saving"]))
+        equal(a.run("resolve", session, "source").code, 0)
+        equal((state_of(source), a.states()), ("running", ["runs"]))
+
+
+@test
+def one_device_of_several_speaks_for_itself_only(scratch):
+    ids = ["--id", "0000:00:01.0/vfio", "--id", "0000:00:02.0/vfio"]
+    with hosts(scratch, "ja") as (a,), device(scratch, "a", *AT_WORK) as one, device(scratch, "b", *AT_WORK) as two:
+        equal(finish(a.save(one, two, *ids, link="exec:cat >/dev/null")).code, 0)
+        equal(a.run("recover", one, "--run").code, 0)
+        equal((a.states(), state_of(one), state_of(two)), (["done"], "running", "stopped"))
+        contains(finish(a.save(two, link="exec:cat >/dev/null")).err, "given away")
 
 
 @test

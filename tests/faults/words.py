@@ -152,6 +152,8 @@ MEANINGS = {
     "the file may be complete; the device is stopped here": [stopped],
     "the device was taken back and is stopped here, as it was before": [stopped],
     "the device was loaded and is stopped here (--no-start)": [stopped],
+    "the device is stopped here, as it was before; the destination has nothing that is whole": [stopped],
+    "the state is here, and the file is not complete": [holds],
 }
 
 # What the last messages of save, load, resolve and recover claim; here: the device that the program was called for.
