@@ -14,8 +14,14 @@
  *
  * What is left out: a message here is a look at what the other side has decided for
  * good, so messages that are lost, late or doubled are in handover.pml alone; a
- * session has one device; there is one QEMU; a program that only waits is not
- * distinguished from one that was killed.
+ * session has one device; its source and its destination begin in one step; there
+ * is one QEMU, and it saves nothing; a file is not loaded again (a copy in a file is
+ * a person's wish); a program that only waits is not distinguished from one that was
+ * killed; a look at a device and what is done by it are one step. Another state than
+ * the one that is watched is moved from C only, to A or B. A search ends where the
+ * last copy is gone. With three sessions either nobody else has a hand in it
+ * (-DNO_OTHERS), or nobody gives a word (-DNO_WORDS) and only the servers of A and B
+ * are restarted: together they are too many states.
  *
  * Checked at each step:
  *  - No two devices work with the state, unless a person's word (or somebody else)
@@ -47,7 +53,7 @@
 #define STOP 1
 #define RES 2 /* RESUMING */
 /* A v1 device that has loaded everything stays in RESUMING until it is started. */
-#ifdef V1
+#if defined(V1) || defined(WRONG_V1_HALF)
 #define WHOLE RES
 #else
 #define WHOLE STOP
@@ -158,7 +164,8 @@ bool gone = false;  /* somebody else or a person has destroyed the last copy */
 #else
 #define GIVEN_AWAY(x, y) (y != F || dst[LAST(x) % SESSIONS] != F)
 #endif
-#define EXPLAINED(x, y) (LAST_S(x) && (LAST_JS(x) == SUPERSEDED || (LAST_JS(x) == DONE && !GIVEN_AWAY(x, y)) || RETRY(x)))
+#define EXPLAINED(x, y) (LAST_S(x) && (LAST_JS(x) == SUPERSEDED || (LAST_JS(x) == DONE && !GIVEN_AWAY(x, y)) || \
+				       RETRY(x)))
 #define CAN_SAVE(x, y) (!ANY(LOCKED, x) && !ANY(OPEN, x) && (st[x] == RUN || (st[x] == STOP && EXPLAINED(x, y))))
 
 #ifdef WRONG_LOAD_OVER_RUNNING
@@ -487,11 +494,31 @@ inline settle(k, changed)
 /* Killed after it has reset what it could not commit: 'resolve S source' there says that it has lost it. */
 #define FOUND_RESET(k) (jd[k] == PREPARED && st[dst[k]] == RUN)
 
+#define HERE_STILL(k) (src[k] != NO && same_s[k] && NEWEST(k, src[k]))
+#define THERE_STILL(k) (src[k] != NO && PEER(k) && OURS(k))
+
+/* What each journal says, as long as nobody but vfmig has a hand in it; and at all times, where nothing can change it. */
+inline true_words(k)
+{
+	assert(!HERE_STILL(k) || (js[k] != SAVING && js[k] != RUNS) || st[src[k]] == RUN);
+	assert(!HERE_STILL(k) || (js[k] != SENT && js[k] != DECIDED) || st[src[k]] == STOP || !strict);
+	assert((js[k] != STOPPED && js[k] != RUNS_ON && js[k] != RUNS) ||
+	       (jd[k] != COMMITTED && jd[k] != RUNNING) || !strict);
+	assert(js[k] != DONE || !PEER(k) || jd[k] == RUNNING || jd[k] == REPLACED);
+	assert(jd[k] != COMMITTED || js[k] == DECIDED || !strict);
+	assert(!THERE_STILL(k) || jd[k] != PREPARED || st[dst[k]] == WHOLE || st[dst[k]] == RUN);
+	assert(!THERE_STILL(k) || (jd[k] != RUNNING && jd[k] != ABANDONED) || st[dst[k]] == RUN)
+}
 byte e_k, e_rounds; /* 0 but within a step */
 bool e_changed, e_any;
 
 inline check_the_end()
 {
+	e_k = 0;
+	do
+	:: e_k < SESSIONS -> true_words(e_k); e_k++
+	:: else -> break
+	od;
 	e_k = 0;
 	do
 	:: e_k < SESSIONS -> ps[e_k] = OFF; pd[e_k] = OFF; e_k++
@@ -568,7 +595,7 @@ proctype end_of_all() provided (!ENDED)
 #define FREE(k, d) (src[k] != NO && d <= C && !ANY(LOCKED, d) && NEWEST(k, d))
 
 /* The first one is of A. B and C are alike, so it never goes to C. */
-#define BEGIN(x, y) d_step { (k > 0 || (x == A && y != C)) && PAIR(k, x, y) -> begin(k, x, y) }
+#define BEGIN(x, y) atomic { (k > 0 || (x == A && y != C)) && PAIR(k, x, y) -> d_step { begin(k, x, y) } }
 
 proctype session(byte k) provided (!ENDED)
 {
@@ -587,20 +614,20 @@ proctype session(byte k) provided (!ENDED)
 	:: BEGIN(C, F)
 
 	/* vfmig save */
-	:: d_step { js[k] == SAVING && ps[k] == LIVE && (!PEER(k) || pd[k] == RECEIVES) ->
+	:: atomic { js[k] == SAVING && ps[k] == LIVE && (!PEER(k) || pd[k] == RECEIVES) -> d_step {
 		js[k] = STOPPED;
-		ps[k] = TO_STOP }
-	:: d_step { ps[k] == TO_STOP -> st[src[k]] = STOP; ps[k] = LIVE }
-	:: d_step { SENDS(k) && PEER(k) && jd[k] == PREPARED && pd[k] == OFF ->
+		ps[k] = TO_STOP } }
+	:: atomic { ps[k] == TO_STOP -> d_step { st[src[k]] = STOP; ps[k] = LIVE } }
+	:: atomic { SENDS(k) && PEER(k) && jd[k] == PREPARED && pd[k] == OFF -> d_step {
 		js[k] = DECIDED;
-		ps[k] = OFF }
-	:: d_step { SENDS(k) && HERE(k) -> write_runs_on(k) /* a lost link, a time-out, a cancel */ }
+		ps[k] = OFF } }
+	:: atomic { SENDS(k) && HERE(k) -> d_step { write_runs_on(k) /* a lost link, a time-out, a cancel */ } }
 #ifdef WRONG_SENT_LATE
-	:: d_step { SENDS(k) && !PEER(k) -> ps[k] = TO_END }
+	:: atomic { SENDS(k) && !PEER(k) -> d_step { ps[k] = TO_END } }
 #else
-	:: d_step { SENDS(k) && !PEER(k) -> js[k] = SENT; not_strict(); ps[k] = TO_END }
+	:: atomic { SENDS(k) && !PEER(k) -> d_step { js[k] = SENT; not_strict(); ps[k] = TO_END } }
 #endif
-	:: d_step { ps[k] == TO_END ->
+	:: atomic { ps[k] == TO_END -> d_step {
 		has[dst[k]] = (has[src[k]] == FRESH || dst[k] == Q -> has[src[k]] : has[dst[k]]);
 		by[dst[k]] = dst[k] == Q && by[src[k]];
 		q = (dst[k] == Q -> Q_LOADED : q);
@@ -608,57 +635,58 @@ proctype session(byte k) provided (!ENDED)
 #ifndef WRONG_SENT_LATE
 		js[k] = SENT;
 #endif
-		ps[k] = AWAITS }
-	:: d_step { ps[k] == AWAITS && dst[k] == Q && (q == Q_LOADED || q == Q_RUNS) ->
+		ps[k] = AWAITS } }
+	:: atomic { ps[k] == AWAITS && dst[k] == Q && (q == Q_LOADED || q == Q_RUNS) -> d_step {
 		q = (q == Q_LOADED -> Q_REPORTED : q);
-		write_done(k) }
-	:: d_step { ps[k] == AWAITS && dst[k] == Q && q == Q_REFUSED && HERE(k) -> write_runs_on(k) }
-	:: d_step { ps[k] == AWAITS && dst[k] == F -> write_done(k) }
-	:: d_step { ps[k] == TO_RUN -> run_source(k) }
-	:: d_step { ps[k] == TO_NOTE -> note_source(k) }
-	:: d_step { ps[k] != OFF -> ps[k] = OFF /* killed */ }
+		write_done(k) } }
+	:: atomic { ps[k] == AWAITS && dst[k] == Q && q == Q_REFUSED && HERE(k) -> d_step { write_runs_on(k) } }
+	:: atomic { ps[k] == AWAITS && dst[k] == F -> d_step { write_done(k) } }
+	:: atomic { ps[k] == TO_RUN -> d_step { run_source(k) } }
+	:: atomic { ps[k] == TO_NOTE -> d_step { note_source(k) } }
+	:: atomic { ps[k] != OFF -> d_step { ps[k] = OFF /* killed */ } }
 
 	/* vfmig load */
-	:: d_step { pd[k] == TO_LOAD ->
+	:: atomic { pd[k] == TO_LOAD -> d_step {
 		wipe(dst[k], st[dst[k]] == RUN && by[dst[k]]);
 		st[dst[k]] = RES;
-		pd[k] = RECEIVES }
-	:: d_step { pd[k] == RECEIVES && SENDS(k) && st[src[k]] == STOP ->
+		pd[k] = RECEIVES } }
+	:: atomic { pd[k] == RECEIVES && SENDS(k) && st[src[k]] == STOP -> d_step {
 		has[dst[k]] = has[src[k]];
 		by[dst[k]] = by[src[k]];
 		tok[k] = strict && has[src[k]] != NONE;
 		st[dst[k]] = WHOLE;
-		pd[k] = TO_PREPARE }
-	:: d_step { pd[k] == RECEIVES -> pd[k] = TO_RESET /* a lost link, a wrong stream, a cancel */ }
-	:: d_step { pd[k] == TO_PREPARE && st[dst[k]] == WHOLE -> jd[k] = PREPARED; pd[k] = OFF }
-	:: d_step { pd[k] == TO_START -> start(k) }
-	:: d_step { pd[k] == TO_START && st[dst[k]] == WHOLE -> /* it does not start */
+		pd[k] = TO_PREPARE } }
+	:: atomic { pd[k] == RECEIVES -> d_step { pd[k] = TO_RESET /* a lost link, a wrong stream, a cancel */ } }
+	:: atomic { pd[k] == TO_PREPARE && st[dst[k]] == WHOLE -> d_step { jd[k] = PREPARED; pd[k] = OFF } }
+	:: atomic { pd[k] == TO_START -> d_step { start(k) } }
+	:: atomic { pd[k] == TO_START && st[dst[k]] == WHOLE -> d_step { /* it does not start */
 #ifndef WRONG_RESET_COMMITTED
 		jd[k] = LOADING;
 #endif
 		gone = gone || !COPY_LEFT;
-		pd[k] = TO_RESET }
-	:: d_step { pd[k] == TO_NOTE -> write_running(k) }
-	:: d_step { pd[k] == TO_RESET -> reset(k, js[k] == SUPERSEDED) }
-	:: d_step { pd[k] == TO_DISCARD -> reset(k, true) }
-	:: d_step { pd[k] == TO_ABANDON -> write_abandoned(k) }
-	:: d_step { pd[k] != OFF -> pd[k] = OFF /* killed */ }
+		pd[k] = TO_RESET } }
+	:: atomic { pd[k] == TO_NOTE -> d_step { write_running(k) } }
+	:: atomic { pd[k] == TO_RESET -> d_step { reset(k, js[k] == SUPERSEDED) } }
+	:: atomic { pd[k] == TO_DISCARD -> d_step { reset(k, true) } }
+	:: atomic { pd[k] == TO_ABANDON -> d_step { write_abandoned(k) } }
+	:: atomic { pd[k] != OFF -> d_step { pd[k] = OFF /* killed */ } }
 
 	/* vfmig resolve; and a program that is still there, once its side waits */
-	:: d_step { SOURCE_MAY_RUN(k) || SOURCE_GOES_ON(k) -> resolve_source(k) }
-	:: d_step { HEARS_RUNNING(k) -> write_done(k) }
-	:: d_step { HEARS_LOST(k) || SENT_RUNS_ON(k) -> write_runs_on(k) }
-	:: d_step { HALF(k) -> resolve_half(k) }
-	:: d_step { LOST_IT(k) -> write_abandoned(k) }
-	:: d_step { NOT_HELD(k, pd[k] == OFF) || TAKEN_FOR_HALF(k) || HEARS_ABORT(k) -> pd[k] = TO_RESET }
-	:: d_step { HEARS_COMMIT(k) -> write_committed(k, false) }
-	:: d_step { HEARS_COMMIT(k) -> /* the journal refuses the line */
-		pd[k] = (has[src[k]] == FRESH -> TO_RESET : TO_DISCARD) }
-	:: d_step { STARTS(k) -> resolve_committed(k) }
+	:: atomic { SOURCE_MAY_RUN(k) || SOURCE_GOES_ON(k) -> d_step { resolve_source(k) } }
+	:: atomic { HEARS_RUNNING(k) -> d_step { write_done(k) } }
+	:: atomic { HEARS_LOST(k) || SENT_RUNS_ON(k) -> d_step { write_runs_on(k) } }
+	:: atomic { HALF(k) -> d_step { resolve_half(k) } }
+	:: atomic { LOST_IT(k) -> d_step { write_abandoned(k) } }
+	:: atomic { NOT_HELD(k, pd[k] == OFF) || TAKEN_FOR_HALF(k) || HEARS_ABORT(k) -> d_step { pd[k] = TO_RESET } }
+	:: atomic { HEARS_COMMIT(k) -> d_step { write_committed(k, false) } }
+	:: atomic { HEARS_COMMIT(k) -> d_step { /* the journal refuses the line */
+		pd[k] = (has[src[k]] == FRESH && HERE(k) -> TO_RESET : TO_DISCARD) } }
+	:: atomic { STARTS(k) -> d_step { resolve_committed(k) } }
 
+#ifndef NO_WORDS
 	/* A person's word. resolve S source, recover --run: */
-	:: d_step { ps[k] == OFF && FREE(k, src[k]) && same_s[k] && st[src[k]] == STOP &&
-		    js[k] >= STOPPED && js[k] != RUNS ->
+	:: atomic { ps[k] == OFF && FREE(k, src[k]) && same_s[k] && st[src[k]] == STOP &&
+		    js[k] >= STOPPED && js[k] != RUNS -> d_step {
 		not_strict();
 		by[src[k]] = by[src[k]] || (dst[k] != F && (js[k] == SENT || js[k] == DECIDED || js[k] == DONE));
 #ifdef WRONG_WORD_AFTER_DEED
@@ -666,48 +694,49 @@ proctype session(byte k) provided (!ENDED)
 #else
 		write_runs_on(k)
 #endif
-		}
+		} }
 	/* resolve S source, although the device does not hold the state any more: */
-	:: d_step { ps[k] == OFF && FREE(k, src[k]) && st[src[k]] == RUN &&
-		    (js[k] == STOPPED || js[k] == SENT || (js[k] == RUNS_ON && !same_s[k])) ->
+	:: atomic { ps[k] == OFF && FREE(k, src[k]) && st[src[k]] == RUN &&
+		    (js[k] == STOPPED || js[k] == SENT || (js[k] == RUNS_ON && !same_s[k])) -> d_step {
 		not_strict();
 		gone = gone || has[src[k]] == NONE;
 		by[src[k]] = by[src[k]] || (dst[k] != F && js[k] == SENT);
 		js[k] = RUNS_ON;
 		same_s[k] = true;
-		ps[k] = TO_NOTE }
+		ps[k] = TO_NOTE } }
 	/* resolve S destination, at the source: */
-	:: d_step { ps[k] == OFF && PEER(k) && js[k] == STOPPED -> not_strict(); js[k] = DECIDED }
-	:: d_step { ps[k] == OFF && !PEER(k) && js[k] == SENT ->
+	:: atomic { ps[k] == OFF && PEER(k) && js[k] == STOPPED -> d_step { not_strict(); js[k] = DECIDED } }
+	:: atomic { ps[k] == OFF && !PEER(k) && js[k] == SENT -> d_step {
 		not_strict();
 		gone = gone || has[dst[k]] == NONE;
-		js[k] = DONE }
+		js[k] = DONE } }
 	/* resolve S source, at the destination; recover --discard there: */
-	:: d_step { ASKS(k) -> not_strict(); pd[k] = TO_DISCARD }
-	:: d_step { pd[k] == OFF && jd[k] == PREPARED && OURS(k) && st[dst[k]] == RUN ->
+	:: atomic { ASKS(k) -> d_step { not_strict(); pd[k] = TO_DISCARD } }
+	:: atomic { pd[k] == OFF && jd[k] == PREPARED && OURS(k) && st[dst[k]] == RUN -> d_step {
 		not_strict();
-		write_abandoned(k) }
+		write_abandoned(k) } }
 	/* resolve S destination, at the destination; recover --run there: */
-	:: d_step { ASKS(k) -> not_strict(); write_committed(k, true) }
+	:: atomic { ASKS(k) -> d_step { not_strict(); write_committed(k, true) } }
 	/* recover --discard, at the source: */
-	:: d_step { ps[k] == OFF && FREE(k, src[k]) && same_s[k] && st[src[k]] == STOP && js[k] != RUNS_ON &&
-		    (PEER(k) || js[k] != STOPPED) ->
+	:: atomic { ps[k] == OFF && FREE(k, src[k]) && same_s[k] && st[src[k]] == STOP && js[k] != RUNS_ON &&
+		    (PEER(k) || js[k] != STOPPED) -> d_step {
 		not_strict();
 		gone = gone || (js[k] == SENT && has[dst[k]] == NONE);
 		js[k] = (js[k] == STOPPED -> DECIDED : (js[k] == SENT -> DONE : js[k]));
-		ps[k] = TO_DISCARD }
-	:: d_step { ps[k] == TO_DISCARD -> wipe(src[k], true); st[src[k]] = RUN; ps[k] = OFF }
+		ps[k] = TO_DISCARD } }
+	:: atomic { ps[k] == TO_DISCARD -> d_step { wipe(src[k], true); st[src[k]] = RUN; ps[k] = OFF } }
 	/* save --again S: */
-	:: d_step { ps[k] == OFF && FREE(k, src[k]) && same_s[k] && st[src[k]] == STOP &&
-		    (js[k] == STOPPED || js[k] == SENT || js[k] == DECIDED || js[k] == DONE) ->
+	:: atomic { ps[k] == OFF && FREE(k, src[k]) && same_s[k] && st[src[k]] == STOP &&
+		    (js[k] == STOPPED || js[k] == SENT || js[k] == DECIDED || js[k] == DONE) -> d_step {
 		not_strict();
 		by[src[k]] = by[src[k]] || (dst[k] != F && js[k] != STOPPED);
-		js[k] = SUPERSEDED }
+		js[k] = SUPERSEDED } }
 	/* load --replace S (of a prepared one: as a discard): */
-	:: d_step { pd[k] == OFF && FREE(k, dst[k]) && same_d[k] && (jd[k] == COMMITTED || jd[k] == RUNNING) ->
+	:: atomic { pd[k] == OFF && FREE(k, dst[k]) && same_d[k] && (jd[k] == COMMITTED || jd[k] == RUNNING) -> d_step {
 		not_strict();
 		gone = gone || st[dst[k]] != RUN; /* never started, and the source will take it for done */
-		jd[k] = REPLACED }
+		jd[k] = REPLACED } }
+#endif
 	od
 }
 
@@ -753,16 +782,23 @@ inline start_by_others(d)
 proctype others() provided (!ENDED)
 {
 	do
+#ifndef NO_OTHERS
 	:: d_step { restart(A) }
 	:: d_step { restart(B) }
+#if SESSIONS == 2
+	:: d_step { restart(C) }
 	:: d_step { reset_by_others(A) }
 	:: d_step { reset_by_others(B) }
-	:: d_step { st[A] == STOP -> start_by_others(A) }
-	:: d_step { st[B] == WHOLE && has[B] != NONE -> start_by_others(B) }
+	:: d_step { reset_by_others(C) }
+	:: atomic { st[A] == STOP -> d_step { start_by_others(A) } }
+	:: atomic { st[B] == WHOLE && has[B] != NONE -> d_step { start_by_others(B) } }
+	:: atomic { st[C] == WHOLE && has[C] != NONE -> d_step { start_by_others(C) } }
+#endif
+#endif
 	/* The QEMU runs before it reports, or refuses, or ends. */
-	:: d_step { q == Q_LOADED || q == Q_REPORTED -> q = Q_RUNS; work(Q) }
-	:: d_step { q == Q_LOADED -> q = Q_REFUSED; gone = gone || ANY(SAID_DONE, Q); wipe(Q, true) }
-	:: d_step { q != 0 && q != Q_REFUSED -> q = Q_REFUSED; gone = true; wipe(Q, true); st[Q] = STOP }
+	:: atomic { q == Q_LOADED || q == Q_REPORTED -> d_step { q = Q_RUNS; work(Q) } }
+	:: atomic { q == Q_LOADED -> d_step { q = Q_REFUSED; gone = gone || ANY(SAID_DONE, Q); wipe(Q, true) } }
+	:: atomic { q != 0 && q != Q_REFUSED -> d_step { q = Q_REFUSED; gone = true; wipe(Q, true); st[Q] = STOP } }
 	od
 }
 
