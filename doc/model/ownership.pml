@@ -121,10 +121,11 @@ bool gone = false;  /* somebody else or a person has destroyed the last copy */
 
 /* The order of sessions is their number, from the folder's counter. */
 #define OF(k, x) (src[k] == x || dst[k] == x)
+#define INDEED(x) (SESSIONS == 3 && OF(SESSIONS - 1, x) -> 2 : (OF(1, x) -> 1 : (OF(0, x) -> 0 : NO)))
 #ifdef WRONG_CLOCK_ORDER /* the clock went back between the sessions */
 #define LAST(x) (OF(0, x) -> 0 : (OF(1, x) -> 1 : (SESSIONS == 3 && OF(SESSIONS - 1, x) -> 2 : NO)))
 #else
-#define LAST(x) (SESSIONS == 3 && OF(SESSIONS - 1, x) -> 2 : (OF(1, x) -> 1 : (OF(0, x) -> 0 : NO)))
+#define LAST(x) INDEED(x)
 #endif
 #define LAST_S(x) (LAST(x) != NO && src[LAST(x) % SESSIONS] == x && same_s[LAST(x) % SESSIONS])
 #define LAST_D(x) (LAST(x) != NO && dst[LAST(x) % SESSIONS] == x && same_d[LAST(x) % SESSIONS])
@@ -244,7 +245,8 @@ inline not_strict()
 
 #define ALONE(d) (st[d] == RUN && has[d] != NONE && !by[d]) /* works, and by no person's word */
 /* What was loaded counts from PREPARED on. */
-#define COPY(d) (has[d] == FRESH && !(LAST_D(d) && LAST_JD(d) == LOADING))
+#define LOADED_HALF(k, d) (INDEED(d) == k && dst[k] == d && same_d[k] && jd[k] == LOADING)
+#define COPY(d) (has[d] == FRESH && !ANY(LOADED_HALF, d))
 #define COPY_LEFT (COPY(A) || COPY(B) || COPY(C) || has[Q] == FRESH || has[F] == FRESH)
 #define OLDER(e, d) has[e] = (e != d && has[e] == FRESH && st[e] != RUN -> STALE : has[e])
 
@@ -285,6 +287,10 @@ inline wipe(d, excused)
 
 /* --------------------------------------------------- lines that are true */
 
+/* What is so, whichever rule is changed. */
+#define HERE_STILL(k) (src[k] != NO && same_s[k] && INDEED(src[k]) == k)
+#define THERE_STILL(k) (src[k] != NO && PEER(k) && same_d[k] && INDEED(dst[k]) == k)
+
 inline write_runs_on(k)
 {
 	assert(js[k] != DECIDED || (jd[k] != COMMITTED && jd[k] != RUNNING) || by[src[k]]);
@@ -311,7 +317,7 @@ inline write_done(k)
 
 inline write_abandoned(k)
 {
-	assert(!OURS(k) || st[dst[k]] == RUN || has[dst[k]] == NONE);
+	assert(!THERE_STILL(k) || st[dst[k]] == RUN || has[dst[k]] == NONE);
 	jd[k] = ABANDONED;
 	tok[k] = false;
 	pd[k] = OFF
@@ -493,9 +499,6 @@ inline settle(k, changed)
 #define DESTINATION_SETTLED(k) (jd[k] == NONE || jd[k] == RUNNING || jd[k] == ABANDONED || FOUND_RESET(k))
 /* Killed after it has reset what it could not commit: 'resolve S source' there says that it has lost it. */
 #define FOUND_RESET(k) (jd[k] == PREPARED && st[dst[k]] == RUN)
-
-#define HERE_STILL(k) (src[k] != NO && same_s[k] && NEWEST(k, src[k]))
-#define THERE_STILL(k) (src[k] != NO && PEER(k) && OURS(k))
 
 /* What each journal says, as long as nobody but vfmig has a hand in it; and at all times, where nothing can change it. */
 inline true_words(k)
