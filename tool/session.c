@@ -146,7 +146,7 @@ bool session_has_ended(const struct journal_record *r)
 	if (r->state == HANDOVER_RUNS_ON)
 		return r->version == 1;
 	if (r->state == HANDOVER_SUPERSEDED)
-		return !agreed;
+		return r->told || !agreed;
 	if (r->state == HANDOVER_ABANDONED && r->by_person) /* a source that has decided waits for that word */
 		return r->told || !agreed;
 	return meanings[r->state].ended;

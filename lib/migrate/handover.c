@@ -198,6 +198,7 @@ static int obey(struct handover *h, const struct rule *rule, struct vfmig_error 
 		return before == HANDOVER_RUNS_ON ? 0 : run_on(h, rule->heard, err);
 	case HANDOVER_SUPERSEDED:
 		tell_two_run(h, rule);
+		h->told |= rule->heard == LOST;
 		break;
 	case HANDOVER_DONE:
 		(void)record(h, HANDOVER_DONE, false);

@@ -36,6 +36,7 @@ struct asking {
 	const struct ledger_claim *claim;
 	struct journal_device *devices;
 	const struct participant **whose; /* of devices[i] */
+	enum vfmig_state *states;	  /* that it was found in */
 	size_t num_devices;
 	struct past past;
 	struct vfmig_error *err;
@@ -46,6 +47,10 @@ struct asking {
 /* One without a name, as older journals have all, is known by its URI alone, where that means the same to all. */
 static bool is_same(const struct journal_device *a, const struct journal_device *b)
 {
+	/* A hard link or a bind mount is another path to the same socket, which no other has the inode and birth of. */
+	bool sockets = strstr(a->who.name, ":socket:") && strstr(b->who.name, ":socket:");
+	if (sockets && strcmp(a->who.incarnation, b->who.incarnation) == 0)
+		return true;
 	if (a->who.name[0] && b->who.name[0])
 		return strcmp(a->who.name, b->who.name) == 0;
 	return strncmp(a->uri, "sim:", 4) && strncmp(a->uri, "fd:", 3) && strcmp(a->uri, b->uri) == 0;
@@ -59,12 +64,21 @@ static const struct journal_device *find_device(const struct journal_record *r, 
 	return NULL;
 }
 
+/* Before the folder is locked: a device may take its time. */
+static int ask_state(struct asking *a, size_t i)
+{
+	struct protocol *p = (struct protocol *)a->whose[i]->protocol;
+	int r = a->devices[i].who.name[0] ? p->ops->get_state(p, &a->states[i], a->err) : 0;
+	return r < 0 ? error_prefix(a->err, error_not_again(r), "%s", a->devices[i].uri) : 0;
+}
+
 static int name_devices(struct asking *a)
 {
 	const struct participants *p = a->claim->participants;
 	a->devices = calloc(p->count + 1, sizeof(*a->devices));
 	a->whose = calloc(p->count + 1, sizeof(const struct participant *));
-	if (!a->devices || !a->whose)
+	a->states = calloc(p->count + 1, sizeof(*a->states));
+	if (!a->devices || !a->whose || !a->states)
 		return error_errno(a->err, -ENOMEM, "journal");
 	for (size_t i = 0; i < p->count; i++) {
 		const struct participant *one = &p->list[i];
@@ -81,6 +95,9 @@ static int name_devices(struct asking *a)
 			    "sessions of it apart",
 			    one->name, a->claim->dir);
 		a->whose[a->num_devices++] = one;
+		r = ask_state(a, a->num_devices - 1);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -250,6 +267,8 @@ static int judge_stopped(const struct asking *a, const struct journal_device *d,
 		return error_set(a->err, -EPERM,
 				 "%s: session %s put its state into %s and left it stopped; '%s' lets it work again",
 				 d->uri, last->session, last->link, recover_command(a, d, "--run", command));
+	if (given_away && last->state == HANDOVER_SUPERSEDED)
+		return unexplained(a, d, "a person took it out of its last session, and nothing");
 	if (given_away)
 		return error_set(a->err, -EPERM,
 				 "%s: it was given away in session %s and is stopped since: its state went to the "
@@ -324,16 +343,11 @@ static int judge(struct asking *a)
 	}
 	for (size_t i = 0; i < a->num_devices; i++) {
 		const struct journal_device *d = &a->devices[i];
-		struct protocol *p = (struct protocol *)a->whose[i]->protocol;
-		enum vfmig_state now;
+		const struct journal_record *last = find_last(&a->past, d), *stopper = find_stopper(&a->past, d);
+		enum vfmig_state now = a->states[i];
 		if (!d->who.name[0])
 			continue;
-		const struct journal_record *last = find_last(&a->past, d);
-		int r = p->ops->get_state(p, &now, a->err);
-		if (r < 0)
-			return error_prefix(a->err, error_not_again(r), "%s", d->uri);
-		const struct journal_record *stopper = find_stopper(&a->past, d);
-		r = a->claim->side == HANDOVER_SOURCE ? judge_save(a, d, last, now) :
+		int r = a->claim->side == HANDOVER_SOURCE ? judge_save(a, d, last, now) :
 		    now == VFMIG_STATE_STOP	      ? judge_load_stopped(a, d, stopper) :
 							judge_load(a, d, last, now);
 		if (r < 0)
@@ -498,6 +512,7 @@ int ledger_claim(const struct ledger_claim *claim, struct journal **ret, struct 
 	forget(&a.past);
 	free(a.devices);
 	free(a.whose);
+	free(a.states);
 	if (r < 0) {
 		journal_discard(j);
 		return r;

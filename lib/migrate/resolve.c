@@ -406,6 +406,8 @@ int resolve_meet(struct resolve *r, struct vfmig_link *link, struct vfmig_error 
 	}
 	if (code > 0 && h->told && journal_state(r->journal) == HANDOVER_RUNS)
 		code = journal_write(r->journal, HANDOVER_RUNS, &told, err);
+	if (code > 0 && h->told && journal_state(r->journal) == HANDOVER_SUPERSEDED)
+		code = journal_write(r->journal, HANDOVER_SUPERSEDED, &gone, err);
 	if (code > 0 && h->over && r->by_person && journal_state(r->journal) == HANDOVER_ABANDONED)
 		code = journal_write(r->journal, HANDOVER_ABANDONED, &gone, err);
 	r->state = journal_state(r->journal);

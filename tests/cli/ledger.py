@@ -249,8 +249,11 @@ def consent_supersedes_and_the_old_destination_is_told(scratch):
         run_ok("prove", source, second)
         equal([s["state"] for s in sorted(status(a.folder), key=lambda s: s["order"])], ["superseded", "done"])
         # Its destination asks still, and must not run.
+        equal(min(status(a.folder), key=lambda s: s["order"])["ended"], False)
         resolve_both(session, a, b)
         equal((b.states(), step(first)), (["abandoned"], 0))
+        found = min(status(a.folder), key=lambda s: s["order"])
+        equal((found["state"], found["ended"], found["commands"]), ("superseded", True, []))
 
 
 @test
@@ -317,6 +320,14 @@ def an_older_session_by_another_path(scratch):
 def an_older_session_by_a_link_to_the_socket(scratch):
     def name_again(uri):
         os.symlink(uri.partition(":")[2], scratch + "/alias")
+        return "vfio-user:%s/alias" % scratch
+    an_older_session_resets_nothing(scratch, name_again, lambda folder: None)
+
+
+@test
+def an_older_session_by_a_hard_link_to_the_socket(scratch):
+    def name_again(uri):
+        os.link(uri.partition(":")[2], scratch + "/alias")
         return "vfio-user:%s/alias" % scratch
     an_older_session_resets_nothing(scratch, name_again, lambda folder: None)
 
