@@ -101,7 +101,8 @@ static uint64_t dropped_from(const FILE *file)
 	return 0;
 }
 
-static void say_line(FILE *file, enum sink_weight weight, const char *begin, const char *format, va_list ap)
+__attribute__((format(printf, 4, 0))) static void say_line(FILE *file, enum sink_weight weight, const char *begin,
+							  const char *format, va_list ap)
 {
 	char *text;
 	int n = vasprintf(&text, format, ap);

@@ -79,7 +79,7 @@ static void expect_new_initial_bytes(struct protocol *p)
 static int v2_set_state(struct protocol *p, enum vfmig_state state, struct vfmig_error *err)
 {
 	struct vfmig_error ignored;
-	enum vfmig_state expected = p->state, from, now;
+	enum vfmig_state expected = p->state, from = expected, now = expected;
 	int e = v2_get_state(p, &from, err);
 	if (e == 0)
 		e = protocol_check_state(p, expected, err);

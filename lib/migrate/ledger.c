@@ -548,7 +548,7 @@ bool ledger_came_after(const struct journal_record *later, const struct journal_
 
 int ledger_check_last(const char *dir, const struct journal_record *record, struct vfmig_error *err)
 {
-	struct past past;
+	struct past past = { 0 };
 	/* What is over here is only told to the other side, who may wait for it. */
 	if ((record->state == HANDOVER_RUNS && !record->told) || record->state == HANDOVER_SUPERSEDED ||
 	    record->state == HANDOVER_REPLACED ||
@@ -574,7 +574,7 @@ int ledger_last(const char *dir, const char *uri, const struct access_identity *
 		struct vfmig_error *err)
 {
 	struct journal_device d = { .who = *who };
-	struct past past;
+	struct past past = { 0 };
 	int r = ledger_absolute(uri, d.uri, sizeof(d.uri), err);
 	if (r == 0)
 		r = look(dir, &d, 1, &past, err);
