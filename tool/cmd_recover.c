@@ -169,19 +169,26 @@ static struct words choose_words(const struct recover *a, enum way way)
 	return (struct words) { state == HANDOVER_RUNNING ? HANDOVER_REPLACED : HANDOVER_NONE, HANDOVER_NONE };
 }
 
+/* The session is locked before the deed: -EBUSY, a program is at work on it after all. */
+static int open_journal(struct recover *a, const struct words *words, struct vfmig_error *err)
+{
+	struct journal_record now;
+	if (words->before == HANDOVER_NONE && words->after == HANDOVER_NONE)
+		return 0;
+	int r = journal_open(a->dir, a->last.session, a->last.side, &a->journal, &now, err);
+	if (r < 0)
+		return r;
+	if (now.state != a->last.state)
+		r = error_set(err, -EBUSY, "session %s was %s and is %s now: look again", now.session,
+			      handover_state_name(a->last.state), handover_state_name(now.state));
+	journal_record_clear(&now);
+	return r;
+}
+
 static int write_word(struct recover *a, enum handover_state state, struct vfmig_error *err)
 {
 	const struct journal_line line = { .by_person = a->run || a->discard };
-	struct journal_record now;
-	if (state == HANDOVER_NONE)
-		return 0;
-	if (!a->journal) {
-		int r = journal_open(a->dir, a->last.session, a->last.side, &a->journal, &now, err);
-		if (r < 0)
-			return r;
-		journal_record_clear(&now);
-	}
-	return journal_write(a->journal, state, &line, err);
+	return state == HANDOVER_NONE ? 0 : journal_write(a->journal, state, &line, err);
 }
 
 static void tell_where(const struct recover *a, enum way way)
@@ -222,6 +229,8 @@ static int act(struct recover *a, struct vfmig_device *device, struct vfmig_erro
 	enum way way = choose(a);
 	struct words words = choose_words(a, way);
 	int r = way == NOTHING ? 0 : check_session(a, way, err);
+	if (r == 0)
+		r = open_journal(a, &words, err);
 	if (r == 0)
 		r = write_word(a, words.before, err);
 	if (r == 0) {
