@@ -326,5 +326,9 @@ int journal_forget(struct journal *j, enum handover_state state, struct vfmig_er
 	int r = journal_write(j, state, NULL, err);
 	if (r == 0 || (!j->promised && !j->doubtful))
 		return 0;
-	return unlinkat(j->dir_fd, j->name, 0) == 0 && fsync(j->dir_fd) == 0 ? 0 : r;
+	if (unlinkat(j->dir_fd, j->name, 0) < 0 || fsync(j->dir_fd) < 0)
+		return r;
+	j->promised = j->doubtful = false;
+	j->state = state; /* as no journal says */
+	return 0;
 }
