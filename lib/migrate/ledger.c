@@ -281,17 +281,13 @@ static int judge_stopped(const struct asking *a, const struct journal_device *d,
 	return unexplained(a, d, "not even its last session");
 }
 
-static int judge_save(const struct asking *a, const struct journal_device *d, const struct journal_record *last,
-		      enum vfmig_state now)
+static void tell_given_away(const struct asking *a, const struct journal_device *d, const struct journal_record *last)
 {
-	if (now == VFMIG_STATE_STOP)
-		return judge_stopped(a, d, find_stopper(&a->past, d));
-	if (now == VFMIG_STATE_RUNNING && last && last->side == HANDOVER_SOURCE && last->state == HANDOVER_DONE)
+	if (last && last->side == HANDOVER_SOURCE && last->state == HANDOVER_DONE)
 		log_line(
 		    a->claim->log, VFMIG_LOG_WARNING,
 		    "%s: session %s gave it away, and it runs again: what it holds is taken for a state of its own",
 		    d->uri, last->session);
-	return 0;
 }
 
 /* Is what the device is stopped with the only copy? */
@@ -310,21 +306,32 @@ static int judge_load_stopped(const struct asking *a, const struct journal_devic
 }
 
 /* Would the load end a work that goes on here? */
-static int judge_load(const struct asking *a, const struct journal_device *d, const struct journal_record *last,
-		      enum vfmig_state now)
+static int judge_load_running(const struct asking *a, const struct journal_device *d, const struct journal_record *last)
 {
 	char command[COMMAND_MAX];
 	bool works = last && (last->state == HANDOVER_RUNNING || last->state == HANDOVER_RUNS ||
 			      last->state == HANDOVER_SAVING);
 	if (!works || ledger_is_gone(&find_device(last, d)->who, &d->who) || consents(a, last))
 		return 0;
-	if (now != VFMIG_STATE_RUNNING)
-		return 0;
 	return error_set(a->err, -EPERM,
 			 "%s: it works here since session %s (%s, %s), and a load would end that; if its "
 			 "work is not wanted any more: '%s'",
 			 d->uri, last->session, handover_side_name(last->side), handover_state_name(last->state),
 			 recover_command(a, d, "--discard", command));
+}
+
+/* In any other state something is under way with it: the save or the load itself refuses that. */
+static int judge_device(const struct asking *a, const struct journal_device *d, enum vfmig_state now)
+{
+	bool save = a->claim->side == HANDOVER_SOURCE;
+	const struct journal_record *last = find_last(&a->past, d), *stopper = find_stopper(&a->past, d);
+	if (now == VFMIG_STATE_STOP)
+		return save ? judge_stopped(a, d, stopper) : judge_load_stopped(a, d, stopper);
+	if (now == VFMIG_STATE_RUNNING && !save)
+		return judge_load_running(a, d, last);
+	if (now == VFMIG_STATE_RUNNING)
+		tell_given_away(a, d, last);
+	return 0;
 }
 
 static int judge(struct asking *a)
@@ -343,13 +350,7 @@ static int judge(struct asking *a)
 	}
 	for (size_t i = 0; i < a->num_devices; i++) {
 		const struct journal_device *d = &a->devices[i];
-		const struct journal_record *last = find_last(&a->past, d), *stopper = find_stopper(&a->past, d);
-		enum vfmig_state now = a->states[i];
-		if (!d->who.name[0])
-			continue;
-		int r = a->claim->side == HANDOVER_SOURCE ? judge_save(a, d, last, now) :
-		    now == VFMIG_STATE_STOP	      ? judge_load_stopped(a, d, stopper) :
-							judge_load(a, d, last, now);
+		int r = d->who.name[0] ? judge_device(a, d, a->states[i]) : 0;
 		if (r < 0)
 			return r;
 	}
@@ -558,8 +559,7 @@ int ledger_check_last(const char *dir, const struct journal_record *record, stru
 	int r = look(dir, record->devices, record->num_devices, &past, err);
 	for (size_t i = 0; r == 0 && i < past.count; i++) {
 		const struct journal_record *later = &past.list[i];
-		if (strcmp(later->session, record->session) && is_later(later, record) &&
-		    later->state != HANDOVER_WAITING)
+		if (ledger_came_after(later, record))
 			r = error_set(
 			    err, -EPERM,
 			    "the device was in a later session, %s, and what it holds is that one's: nothing is "

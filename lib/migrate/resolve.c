@@ -95,10 +95,13 @@ static int refuse(const struct resolve *r, const char *why, struct vfmig_error *
 			 handover_side_name(r->side), handover_state_name(r->state), why);
 }
 
-static int gone_here(const struct resolve *r, const char *how, struct vfmig_error *err)
+static int gone_here(const struct resolve *r, struct vfmig_error *err)
 {
-	return error_set(err, -ENODATA, "session %s: the state is not here any more: %s; if the destination has it: "
-			 "'vfmig resolve %s destination' on both sides", r->session, how, r->session);
+	return error_set(
+	    err, -ENODATA,
+	    "session %s: the state is not here any more: the devices ended with the program that had them, or "
+	    "were started anew; if the destination has it: 'vfmig resolve %s destination' on both sides",
+	    r->session, r->session);
 }
 
 /* Nothing is decided, so that the source has it, if it still has. */
@@ -114,7 +117,7 @@ static int begin_stopped(struct resolve *r, enum resolve_decision decision, stru
 	if (decision == RESOLVE_DESTINATION) /* not done: the destination may turn out to have lost it */
 		return write_state(r, HANDOVER_DECIDED, true, err);
 	if (r->state_gone)
-		return gone_here(r, "the devices ended with the program that had them, or were started anew", err);
+		return gone_here(r, err);
 	if (states & 1u << VFMIG_STATE_RUNNING && !person)
 		return error_set(
 		    err, -EPERM,
@@ -139,7 +142,7 @@ static int begin_sent(struct resolve *r, enum resolve_decision decision, struct 
 	if (decision == RESOLVE_DESTINATION)
 		return write_state(r, HANDOVER_DONE, true, err);
 	if (r->state_gone)
-		return gone_here(r, "the devices ended with the program that had them, or were started anew", err);
+		return gone_here(r, err);
 	return run_on(r, true, err);
 }
 
@@ -149,7 +152,7 @@ static int begin_runs_on(struct resolve *r, enum resolve_decision decision, stru
 	if (decision == RESOLVE_DESTINATION)
 		return refuse(r, "the device runs here, so the destination must not", err);
 	if (r->state == HANDOVER_RUNS_ON && r->state_gone)
-		return gone_here(r, "the devices ended with the program that had them, or were started anew", err);
+		return gone_here(r, err);
 	if (r->state == HANDOVER_RUNS_ON)
 		code = run_on(r, false, err);
 	return code < 0 ? code : decision == RESOLVE_MEET && r->peer == JOURNAL_PEER_VFMIG;
